@@ -1,0 +1,10 @@
+//! The parts of rendezvousd, a rendezvous server for Matrix sign-in with QR
+//! code. The program in `main.rs` wires them together; as a library they are
+//! there for tests, benchmarks and fuzzers, and promise no stable API.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod clock;
+pub mod reaper;
+pub mod session;
+pub mod store;

@@ -1,0 +1,358 @@
+//! One rendezvous session: an opaque payload with a media type, a revision
+//! and a rule for its end.
+
+use std::fmt;
+use std::iter;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::clock::{Moment, millis};
+
+/// The name of a session: 128 random bits, because whoever knows the name
+/// may read and write the session (MSC3886, "Security considerations").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId([u8; 16]);
+
+impl SessionId {
+    /// Characters of an id in a URL: base64url without padding.
+    pub const LENGTH: usize = 22;
+
+    /// Makes an id of the given bits.
+    #[must_use]
+    pub const fn new(bits: [u8; 16]) -> Self {
+        Self(bits)
+    }
+
+    /// Reads an id as it stands in a URL; `None` for anything that
+    /// [`fmt::Display`] would not have written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != Self::LENGTH {
+            return None;
+        }
+        let mut bits = [0; 16];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut bits) {
+            Ok(16) => Some(Self(bits)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; Self::LENGTH];
+        let length = URL_SAFE_NO_PAD
+            .encode_slice(self.0, &mut text)
+            .map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Which write of a session this is.
+///
+/// The first revision of a session is a random 64-bit number and each write
+/// adds one, so the number alone is unique to session and revision and says
+/// nothing about the payload. An `ETag` is this number in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Characters of a revision's text.
+    pub const LENGTH: usize = 16;
+
+    /// Starts a session's count at the given number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The revision that the next write makes.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Reads a revision's text; `None` for anything that [`fmt::Display`]
+    /// would not have written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != Self::LENGTH || !text.bytes().all(digits) {
+            return None;
+        }
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A payload and its media type, shared between the store and the answers
+/// that are being sent, never changed.
+///
+/// Both stand in one allocation, the payload first: that saves 24 bytes a
+/// session against a type of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    bytes: Arc<[u8]>,
+    type_length: u8,
+}
+
+impl Content {
+    /// The longest media type kept, in bytes; longer ones do not occur, and
+    /// the memory a session takes must be known.
+    pub const MAX_TYPE: usize = 127;
+
+    /// Copies a payload and its media type; `None` when the type is longer
+    /// than [`Self::MAX_TYPE`].
+    #[must_use]
+    pub fn new(payload: &[u8], media_type: &str) -> Option<Self> {
+        if media_type.len() > Self::MAX_TYPE {
+            return None;
+        }
+        let type_length = u8::try_from(media_type.len()).ok()?;
+        let length = payload.len() + media_type.len();
+        let mut bytes: Arc<[u8]> = iter::repeat_n(0, length).collect();
+        let (front, back) = Arc::get_mut(&mut bytes)?.split_at_mut(payload.len());
+        front.copy_from_slice(payload);
+        back.copy_from_slice(media_type.as_bytes());
+        Some(Self { bytes, type_length })
+    }
+
+    fn split(&self) -> (&[u8], &[u8]) {
+        let end = self.bytes.len() - usize::from(self.type_length);
+        self.bytes.split_at(end)
+    }
+
+    /// The payload, byte for byte as it was written.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.split().0
+    }
+
+    /// The media type.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        str::from_utf8(self.split().1).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Content {
+    /// The allocation, for tests that watch it go.
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
+    }
+}
+
+impl AsRef<[u8]> for Content {
+    fn as_ref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+/// When a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// This long after the last write (MSC3886).
+    SinceWrite(Duration),
+    /// This long after creation, whatever is written (MSC4108, MSC4388:
+    /// clients read the expiry once).
+    SinceCreation(Duration),
+}
+
+/// One session at one revision.
+///
+/// A store has many, so the fields are packed into 40 bytes: the content's
+/// two parts stand apart, and the last write is known from the end.
+#[derive(Clone, Debug)]
+pub struct Session {
+    bytes: Arc<[u8]>,
+    revision: Revision,
+    expires: u64,
+    /// From the last write to the end, in milliseconds.
+    left: u32,
+    type_length: u8,
+    /// Whether a write starts the lifetime anew.
+    renewed: bool,
+}
+
+impl Session {
+    /// The longest lifetime a session can have.
+    pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// A session as it is created at `now`. Lifetimes over
+    /// [`Self::MAX_LIFETIME`] count as that.
+    #[must_use]
+    pub fn new(content: Content, first: Revision, lifetime: Lifetime, now: Moment) -> Self {
+        let (length, renewed) = match lifetime {
+            Lifetime::SinceWrite(length) => (length, true),
+            Lifetime::SinceCreation(length) => (length, false),
+        };
+        let left = u32::try_from(millis(length.min(Self::MAX_LIFETIME))).unwrap_or(u32::MAX);
+        Self {
+            bytes: content.bytes,
+            revision: first,
+            expires: now.steady + u64::from(left),
+            left,
+            type_length: content.type_length,
+            renewed,
+        }
+    }
+
+    /// What was last written.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        Content {
+            bytes: Arc::clone(&self.bytes),
+            type_length: self.type_length,
+        }
+    }
+
+    /// Which write that was.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// When that was, in milliseconds on the steady clock.
+    #[must_use]
+    pub fn modified(&self) -> u64 {
+        self.expires - u64::from(self.left)
+    }
+
+    /// From when on the session is gone, in milliseconds on the steady clock.
+    #[must_use]
+    pub fn expires(&self) -> u64 {
+        self.expires
+    }
+
+    /// Whether the session still answers.
+    #[must_use]
+    pub fn is_live(&self, now: Moment) -> bool {
+        now.steady < self.expires
+    }
+
+    /// Ends the session at once and returns its content, for the caller to
+    /// drop outside its lock.
+    #[must_use]
+    pub fn end(&mut self) -> Content {
+        self.expires = 0;
+        self.left = 0;
+        Content {
+            bytes: std::mem::take(&mut self.bytes),
+            type_length: std::mem::take(&mut self.type_length),
+        }
+    }
+
+    /// Puts new content in place and returns the old, for the caller to drop
+    /// outside its lock.
+    #[must_use]
+    pub fn replace(&mut self, content: Content, now: Moment) -> Content {
+        let old = Content {
+            bytes: std::mem::replace(&mut self.bytes, content.bytes),
+            type_length: std::mem::replace(&mut self.type_length, content.type_length),
+        };
+        self.revision = self.revision.next();
+        if self.renewed {
+            self.expires = now.steady + u64::from(self.left);
+        } else {
+            let left = self.expires.saturating_sub(now.steady);
+            self.left = u32::try_from(left).unwrap_or(self.left);
+        }
+        old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(steady: u64) -> Moment {
+        Moment { steady, wall: 0 }
+    }
+
+    fn content(text: &str) -> Content {
+        Content::new(text.as_bytes(), "text/plain").unwrap()
+    }
+
+    #[test]
+    fn ids_are_22_characters_of_base64url_and_read_back() {
+        let id = SessionId::new([0xfb; 16]);
+        let text = id.to_string();
+        assert_eq!(text, "-_v7-_v7-_v7-_v7-_v7-w");
+        assert_eq!(SessionId::parse(&text), Some(id));
+    }
+
+    #[test]
+    fn what_display_does_not_write_is_no_id() {
+        for text in [
+            "",
+            "-_v7-_v7-_v7-_v7-_v7-",
+            "-_v7-_v7-_v7-_v7-_v7-wA",
+            "-_v7-_v7-_v7-_v7-_v7-x", // bits beyond the 128th
+            "-_v7-_v7-_v7-_v7-_v7+w",
+            "-_v7-_v7-_v7-_v7-_v7==",
+            "-_v7-_v7-_v7-_v7-_v7é",
+        ] {
+            assert_eq!(SessionId::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn revisions_are_16_hex_digits_and_read_back() {
+        let revision = Revision::new(0x0123_4567_89ab_cdef);
+        assert_eq!(revision.to_string(), "0123456789abcdef");
+        assert_eq!(Revision::parse("0123456789abcdef"), Some(revision));
+        for text in ["", "123", "0123456789ABCDEF", "+123456789abcdef"] {
+            assert_eq!(Revision::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Revision::new(u64::MAX).next(), Revision::new(0));
+    }
+
+    #[test]
+    fn content_keeps_payload_and_type_apart() {
+        let content = Content::new(b"a\0b", "application/x-y").unwrap();
+        assert_eq!(content.payload(), b"a\0b");
+        assert_eq!(content.media_type(), "application/x-y");
+        let empty = Content::new(b"", "").unwrap();
+        assert_eq!((empty.payload(), empty.media_type()), (&b""[..], ""));
+        assert!(Content::new(b"", &"x".repeat(128)).is_none());
+    }
+
+    #[test]
+    fn msc3886_a_write_extends_the_life_of_a_session() {
+        let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
+        let mut session = Session::new(content("a"), Revision::new(7), lifetime, at(1_000));
+        assert!(session.is_live(at(60_999)));
+        assert!(!session.is_live(at(61_000)));
+        assert_eq!(session.replace(content("b"), at(50_000)), content("a"));
+        assert_eq!(session.expires(), 110_000);
+        assert_eq!(session.modified(), 50_000);
+        assert_eq!(session.revision(), Revision::new(8));
+    }
+
+    #[test]
+    fn msc4108_a_write_leaves_the_end_where_it_was() {
+        let lifetime = Lifetime::SinceCreation(Duration::from_secs(300));
+        let mut session = Session::new(content("a"), Revision::new(7), lifetime, at(0));
+        drop(session.replace(content("b"), at(200_000)));
+        assert_eq!(session.expires(), 300_000);
+        assert_eq!(session.modified(), 200_000);
+    }
+
+    #[test]
+    fn a_revision_is_new_even_when_the_payload_is_not() {
+        let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
+        let mut session = Session::new(content("same"), Revision::new(1), lifetime, at(0));
+        let before = session.revision();
+        drop(session.replace(content("same"), at(1)));
+        assert_ne!(session.revision(), before);
+    }
+}

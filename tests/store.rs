@@ -1,0 +1,238 @@
+//! The store against a naive one: random operations under a moving clock
+//! must have the same results.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use rendezvousd::clock::Moment;
+use rendezvousd::session::{Content, Lifetime, Revision, SessionId};
+use rendezvousd::store::{Store, WriteError};
+
+const CAPACITY: usize = 5;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Create {
+        payload: Vec<u8>,
+        fixed: bool,
+        seconds: u64,
+    },
+    Read {
+        session: Index,
+    },
+    Write {
+        session: Index,
+        stale: bool,
+        payload: Vec<u8>,
+    },
+    Delete {
+        session: Index,
+    },
+    Sweep {
+        limit: usize,
+    },
+    Wait {
+        millis: u64,
+    },
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let payload = || proptest::collection::vec(any::<u8>(), 0..8);
+    let operation = prop_oneof![
+        3 => (payload(), any::<bool>(), 1..20_u64).prop_map(|(payload, fixed, seconds)| {
+            Operation::Create { payload, fixed, seconds }
+        }),
+        4 => any::<Index>().prop_map(|session| Operation::Read { session }),
+        4 => (any::<Index>(), proptest::bool::weighted(0.3), payload()).prop_map(
+            |(session, stale, payload)| Operation::Write { session, stale, payload }
+        ),
+        1 => any::<Index>().prop_map(|session| Operation::Delete { session }),
+        1 => (0..4_usize).prop_map(|limit| Operation::Sweep { limit }),
+        3 => (0..8_000_u64).prop_map(|millis| Operation::Wait { millis }),
+    ];
+    proptest::collection::vec(operation, 0..120)
+}
+
+/// One session as the naive store has it: a list in order of use, scanned.
+#[derive(Clone, Debug)]
+struct Row {
+    id: SessionId,
+    payload: Vec<u8>,
+    revision: Revision,
+    renewal: Option<u64>,
+    expires: u64,
+}
+
+impl Row {
+    /// From when on a sweep may take it: the expiry, rounded up to 256 ms.
+    fn end(&self) -> u64 {
+        self.expires.next_multiple_of(256)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Naive {
+    rows: Vec<Row>,
+    now: u64,
+}
+
+impl Naive {
+    /// The live session, moved to the end, where the recently used are.
+    fn used(&mut self, id: SessionId) -> Option<&mut Row> {
+        let live = |row: &Row| row.id == id && row.expires > self.now;
+        let place = self.rows.iter().position(live)?;
+        let row = self.rows.remove(place);
+        self.rows.push(row);
+        self.rows.last_mut()
+    }
+
+    fn make_room(&mut self) {
+        if self.rows.len() < CAPACITY {
+            return;
+        }
+        let soonest = (0..self.rows.len())
+            .filter(|place| self.rows[*place].end() <= self.now)
+            .min_by_key(|place| (self.rows[*place].end(), self.rows[*place].id));
+        self.rows.remove(soonest.unwrap_or(0));
+    }
+
+    fn sweep(&mut self, limit: usize) -> usize {
+        let mut expired: Vec<(u64, SessionId)> = self
+            .rows
+            .iter()
+            .filter(|row| row.end() <= self.now)
+            .map(|row| (row.end(), row.id))
+            .collect();
+        expired.sort_unstable();
+        expired.truncate(limit);
+        self.rows
+            .retain(|row| !expired.contains(&(row.end(), row.id)));
+        expired.len()
+    }
+}
+
+fn text(payload: &[u8]) -> Content {
+    Content::new(payload, "text/plain").unwrap()
+}
+
+fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
+    let store = Store::new(NonZeroUsize::new(CAPACITY).unwrap());
+    let mut naive = Naive::default();
+    // Every id there ever was, with the first revision it had.
+    let mut ids: Vec<(SessionId, Revision)> = Vec::new();
+    for operation in operations {
+        let now = Moment {
+            steady: naive.now,
+            wall: 0,
+        };
+        let pick = |session: &Index| (!ids.is_empty()).then(|| ids[session.index(ids.len())]);
+        match operation {
+            Operation::Create {
+                payload,
+                fixed,
+                seconds,
+            } => {
+                let length = Duration::from_secs(*seconds);
+                let lifetime = if *fixed {
+                    Lifetime::SinceCreation(length)
+                } else {
+                    Lifetime::SinceWrite(length)
+                };
+                let (id, session) = store.create(text(payload), lifetime, now).unwrap();
+                naive.make_room();
+                naive.rows.push(Row {
+                    id,
+                    payload: payload.clone(),
+                    revision: session.revision(),
+                    renewal: (!fixed).then_some(seconds * 1_000),
+                    expires: naive.now + seconds * 1_000,
+                });
+                ids.push((id, session.revision()));
+            }
+            Operation::Read { session } => {
+                let Some((id, _)) = pick(session) else {
+                    continue;
+                };
+                let seen = store.read(id, now);
+                let expected = naive.used(id);
+                prop_assert_eq!(seen.is_some(), expected.is_some());
+                if let (Some(seen), Some(expected)) = (seen, expected) {
+                    prop_assert_eq!(seen.content(), text(&expected.payload));
+                    prop_assert_eq!(seen.revision(), expected.revision);
+                    prop_assert_eq!(seen.expires(), expected.expires);
+                }
+            }
+            Operation::Write {
+                session,
+                stale,
+                payload,
+            } => {
+                let Some((id, first)) = pick(session) else {
+                    continue;
+                };
+                let steady = naive.now;
+                let expected = naive.used(id);
+                let revision = match &expected {
+                    Some(row) if !stale => row.revision,
+                    _ => first,
+                };
+                match (
+                    store.write(id, Some(revision), text(payload), now),
+                    expected,
+                ) {
+                    (Err(WriteError::NotFound), None) => {}
+                    (Ok(written), Some(row)) => {
+                        prop_assert_eq!(revision, row.revision);
+                        prop_assert_ne!(written.revision(), row.revision);
+                        row.revision = written.revision();
+                        row.payload.clone_from(payload);
+                        if let Some(renewal) = row.renewal {
+                            row.expires = steady + renewal;
+                        }
+                        prop_assert_eq!(written.expires(), row.expires);
+                    }
+                    (Err(WriteError::Conflict(now)), Some(row)) => {
+                        prop_assert_ne!(revision, row.revision);
+                        prop_assert_eq!(now.revision(), row.revision);
+                    }
+                    (store, naive) => prop_assert!(false, "{:?} but {:?}", store, naive),
+                }
+            }
+            Operation::Delete { session } => {
+                let Some((id, _)) = pick(session) else {
+                    continue;
+                };
+                let expected = naive.used(id).is_some();
+                if expected {
+                    naive.rows.pop();
+                }
+                prop_assert_eq!(store.delete(id, now), expected);
+            }
+            Operation::Sweep { limit } => {
+                let mut gone = Vec::new();
+                let more = store.sweep(now, *limit, &mut gone);
+                prop_assert_eq!(gone.len(), naive.sweep(*limit));
+                prop_assert_eq!(more, gone.len() == *limit);
+            }
+            Operation::Wait { millis } => naive.now += millis,
+        }
+        prop_assert_eq!(store.counts().live, naive.rows.len() as u64);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_store_does_what_a_naive_one_does(operations in operations()) {
+        run(&operations)?;
+    }
+}
