@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod clock;
+pub mod http;
 pub mod reaper;
 pub mod session;
 pub mod store;

@@ -1,0 +1,338 @@
+//! The bytes of one connection, as they come, into requests.
+
+use super::Refusal;
+use super::chunked::Chunked;
+use super::head::{Framing, Head, Request, fields};
+
+/// Capacity that an empty decoder keeps: most requests fit, and thousands of
+/// idle connections cost next to nothing.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Finds the requests in a connection's bytes.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// Where the next request begins in the buffer.
+    start: usize,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    Body(Body),
+    Refused,
+}
+
+/// A request whose head is complete and whose body is not.
+#[derive(Debug)]
+struct Body {
+    head: usize,
+    coding: Coding,
+    limit: usize,
+    continue_due: bool,
+}
+
+#[derive(Debug)]
+enum Coding {
+    Length(usize),
+    Chunked(Chunked),
+}
+
+/// What a decoder has to say.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// More bytes are needed.
+    More,
+    /// More bytes are needed, and the client waits to hear `100 Continue`.
+    Continue,
+    /// A request was complete and has been answered with this.
+    Done(T),
+    /// The request is refused; nothing that follows can be understood.
+    Refused(Refusal),
+}
+
+impl Decoder {
+    /// Takes in bytes from the connection.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether the connection is between two requests.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Looks for the next request. `limit` says, from its head, how large
+    /// its body may be; `answer` gets it when it is complete.
+    pub fn step<T>(
+        &mut self,
+        limit: impl FnOnce(&Head<'_, '_>) -> usize,
+        answer: impl FnOnce(&Request<'_, '_>) -> T,
+    ) -> Step<T> {
+        if self.buffer.is_empty() {
+            return Step::More;
+        }
+        let step = match self.state {
+            State::Head => self.head(limit, answer),
+            State::Body(_) => self.body(answer),
+            State::Refused => Ok(Step::More),
+        };
+        step.unwrap_or_else(|refusal| {
+            self.state = State::Refused;
+            self.forget();
+            Step::Refused(refusal)
+        })
+    }
+
+    fn head<T>(
+        &mut self,
+        limit: impl FnOnce(&Head<'_, '_>) -> usize,
+        answer: impl FnOnce(&Request<'_, '_>) -> T,
+    ) -> Result<Step<T>, Refusal> {
+        let bytes = &self.buffer[self.start..];
+        let mut space = fields();
+        let Some(head) = Head::parse(bytes, &mut space)? else {
+            return Ok(Step::More);
+        };
+        let limit = limit(&head);
+        let coding = match head.framing {
+            Framing::Absent => Coding::Length(0),
+            Framing::Length(length) => match usize::try_from(length) {
+                Ok(length) if length <= limit => Coding::Length(length),
+                _ => return Err(Refusal::BODY_TOO_LARGE),
+            },
+            Framing::Chunked => Coding::Chunked(Chunked::default()),
+        };
+        let front = head.length;
+        if let Coding::Length(length) = coding
+            && let Some(body) = bytes.get(front..front + length)
+        {
+            let answer = answer(&Request { head, body });
+            self.consume(front + length);
+            return Ok(Step::Done(answer));
+        }
+        let continue_due = head.expects_continue && bytes.len() == front;
+        self.state = State::Body(Body {
+            head: front,
+            coding,
+            limit,
+            continue_due,
+        });
+        self.body(answer)
+    }
+
+    fn body<T>(&mut self, answer: impl FnOnce(&Request<'_, '_>) -> T) -> Result<Step<T>, Refusal> {
+        let State::Body(body) = &mut self.state else {
+            return Ok(Step::More);
+        };
+        let start = self.start + body.head;
+        let (complete, length) = match &mut body.coding {
+            Coding::Length(length) => (self.buffer.len() - start >= *length, *length),
+            Coding::Chunked(chunked) => {
+                let complete = chunked.decode(&mut self.buffer, start, body.limit)?;
+                (complete, chunked.decoded())
+            }
+        };
+        if !complete {
+            let due = std::mem::take(&mut body.continue_due);
+            return Ok(if due { Step::Continue } else { Step::More });
+        }
+        let bytes = &self.buffer[self.start..];
+        let mut space = fields();
+        // Parsed once already: keeping what was found across reads would
+        // need pointers into a buffer that moves.
+        let Some(head) = Head::parse(bytes, &mut space)? else {
+            return Ok(Step::More);
+        };
+        let end = head.length + length;
+        let answer = answer(&Request {
+            body: &bytes[head.length..end],
+            head,
+        });
+        self.consume(end);
+        Ok(Step::Done(answer))
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.state = State::Head;
+        self.start += length;
+        if self.start == self.buffer.len() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.start = 0;
+        self.buffer.clear();
+        if self.buffer.capacity() > KEPT_CAPACITY {
+            self.buffer = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 64;
+
+    /// Everything a decoder says about a stream that comes in these pieces.
+    fn transcript<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+        let mut decoder = Decoder::default();
+        let mut said = Vec::new();
+        for piece in pieces {
+            decoder.push(piece);
+            loop {
+                let step = decoder.step(
+                    |_| LIMIT,
+                    |request| {
+                        let body = request.body.escape_ascii();
+                        format!("{} {} {body}", request.head.method, request.head.path)
+                    },
+                );
+                match step {
+                    Step::More => break,
+                    Step::Continue => said.push("continue".into()),
+                    Step::Done(request) => said.push(request),
+                    Step::Refused(refusal) => {
+                        said.push(format!("{} {}", refusal.status.0, refusal.reason));
+                        return said;
+                    }
+                }
+            }
+            assert!(decoder.held() <= super::super::HEAD_LIMIT + LIMIT + piece.len() + 512);
+        }
+        said
+    }
+
+    fn post(body: &str) -> String {
+        let length = body.len();
+        format!("POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn requests_come_out_one_by_one_and_in_order() {
+        let stream = format!("{}GET /g HTTP/1.0\r\n\r\n{}", post("one"), post(""));
+        let said = transcript([stream.as_bytes()]);
+        assert_eq!(said, ["POST /p one", "GET /g ", "POST /p "]);
+    }
+
+    #[test]
+    fn a_body_declared_too_large_is_refused_before_it_comes() {
+        let said = transcript([&b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 65\r\n\r\n"[..]]);
+        assert_eq!(said, ["413 The body is too large"]);
+    }
+
+    #[test]
+    fn nothing_after_a_refusal_is_a_request() {
+        let stream = format!("BAD\0{}", post("x"));
+        assert_eq!(transcript([stream.as_bytes(), stream.as_bytes()]).len(), 1);
+    }
+
+    #[test]
+    fn rfc9110_10_1_1_continue_is_due_once_and_only_while_the_body_is_missing() {
+        let stream =
+            b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok";
+        let head = stream.len() - 2;
+        assert_eq!(transcript([&stream[..]]), ["PUT / ok"]);
+        let pieces = [&stream[..head], b"o", b"k"];
+        assert_eq!(transcript(pieces), ["continue", "PUT / ok"]);
+        let chunked = b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let pieces = [&chunked[..], b"2\r\nok\r\n0\r\n\r\n"];
+        assert_eq!(transcript(pieces), ["continue", "PUT / ok"]);
+    }
+
+    #[test]
+    fn an_idle_decoder_keeps_no_large_buffer() {
+        let mut decoder = Decoder::default();
+        decoder.push(&vec![b'x'; 100_000]);
+        assert!(matches!(
+            decoder.step(|_| LIMIT, |_| ()),
+            Step::Refused(Refusal::HEAD_TOO_LARGE)
+        ));
+        assert!(decoder.is_empty());
+        assert!(decoder.buffer.capacity() <= KEPT_CAPACITY);
+    }
+
+    /// A stream of requests: most well-formed, some mutilated.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let body = proptest::collection::vec(any::<u8>(), 0..LIMIT + 4);
+        let plain = body.clone().prop_map(|body| {
+            let mut bytes = format!(
+                "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            )
+            .into_bytes();
+            bytes.extend(body);
+            bytes
+        });
+        let chunked = (body, 1..9_usize).prop_map(|(body, size)| {
+            let mut bytes =
+                b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in body.chunks(size) {
+                bytes.extend(format!("{:x};e=1\r\n", chunk.len()).bytes());
+                bytes.extend(chunk);
+                bytes.extend(b"\r\n");
+            }
+            bytes.extend(b"0\r\nTrailer: 1\r\n\r\n");
+            bytes
+        });
+        let get = Just(b"\r\nGET /g?q HTTP/1.0\r\nA: b\r\n\r\n".to_vec());
+        let requests = proptest::collection::vec(prop_oneof![plain, chunked, get], 1..5);
+        (
+            requests,
+            any::<prop::sample::Index>(),
+            proptest::option::weighted(0.3, any::<u8>()),
+        )
+            .prop_map(|(requests, place, damage)| {
+                let mut stream = requests.concat();
+                if let Some(byte) = damage {
+                    let place = place.index(stream.len());
+                    stream[place] = byte;
+                }
+                stream
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn splitting_the_bytes_anywhere_gives_the_same_requests(
+            stream in streams(),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let whole = transcript([&stream[..]]);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
+            cuts.sort_unstable();
+            cuts.push(stream.len());
+            let mut from = 0;
+            let pieces: Vec<&[u8]> = cuts
+                .iter()
+                .map(|&to| &stream[std::mem::replace(&mut from, to)..to])
+                .collect();
+            prop_assert_eq!(&transcript(pieces), &whole);
+            prop_assert_eq!(&transcript(stream.chunks(1)), &whole);
+        }
+
+        #[test]
+        fn no_bytes_whatever_can_panic_it(pieces in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..200), 0..8)
+        ) {
+            transcript(pieces.iter().map(Vec::as_slice));
+        }
+    }
+}

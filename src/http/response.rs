@@ -1,0 +1,199 @@
+//! Answers, and the one function that puts them on the wire.
+
+use std::fmt::{Display, Write};
+
+use tiny_http::StatusCode;
+
+use crate::session::Content;
+
+/// What an answer carries.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Text made for this answer.
+    Text(String),
+    /// A session's payload, shared with the store.
+    Content(Content),
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Empty => b"",
+            Self::Text(text) => text.as_bytes(),
+            Self::Content(content) => content.payload(),
+        }
+    }
+}
+
+/// An answer: status, header fields, body.
+///
+/// `tiny_http::Response` allocates twice a field, cannot announce that the
+/// connection closes and puts a length on a 204; hence this type.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The body. Of what a `HEAD`, a 204 or a 304 must not have, only the
+    /// length counts.
+    pub body: Body,
+    constant: &'static str,
+    fields: String,
+}
+
+/// What the connection does after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It stays open, as HTTP/1.1 assumes.
+    Stay,
+    /// It stays open, which an HTTP/1.0 client must be told.
+    StaySaid,
+    /// It closes, and the client is told.
+    Close,
+}
+
+impl Response {
+    /// An answer with header fields that never change: complete lines, each
+    /// with its CR LF.
+    #[must_use]
+    pub fn new(status: u16, constant: &'static str) -> Self {
+        debug_assert!(constant.is_empty() || constant.ends_with("\r\n"));
+        Self {
+            status: StatusCode(status),
+            body: Body::Empty,
+            constant,
+            fields: String::with_capacity(192),
+        }
+    }
+
+    /// Adds a header field. The value must not have control characters, which
+    /// could begin a line of their own: what came from a peer is checked
+    /// where it comes in.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl Display) -> Self {
+        self.fields.push_str(name);
+        self.fields.push_str(": ");
+        let from = self.fields.len();
+        let _ = write!(self.fields, "{value}");
+        debug_assert!(!self.fields[from..].contains(|c: char| c.is_ascii_control()));
+        self.fields.push_str("\r\n");
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn with(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Appends the answer to `out` as it goes over the wire. `date` is the
+    /// present time as an IMF-fixdate, `head` whether the request was one.
+    pub fn write(&self, head: bool, ending: Ending, date: &str, out: &mut Vec<u8>) {
+        let body = self.body.bytes();
+        let status = self.status.0;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        number(u64::from(status), out);
+        out.push(b' ');
+        out.extend_from_slice(self.status.default_reason_phrase().as_bytes());
+        out.extend_from_slice(b"\r\nDate: ");
+        out.extend_from_slice(date.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.constant.as_bytes());
+        out.extend_from_slice(self.fields.as_bytes());
+        // RFC 9110, section 8.6: never on a 204, and on a 304 only what a
+        // 200 would have had.
+        let bodiless = status == 204 || status == 304;
+        if !bodiless {
+            out.extend_from_slice(b"Content-Length: ");
+            number(body.len() as u64, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(match ending {
+            Ending::Stay => b"\r\n",
+            Ending::StaySaid => b"Connection: keep-alive\r\n\r\n",
+            Ending::Close => b"Connection: close\r\n\r\n",
+        });
+        if !bodiless && !head {
+            out.extend_from_slice(body);
+        }
+    }
+}
+
+fn number(number: u64, out: &mut Vec<u8>) {
+    let mut text = [0; 20];
+    let mut from = text.len();
+    let mut rest = number;
+    loop {
+        from -= 1;
+        text[from] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&text[from..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
+
+    fn wire(response: &Response, head: bool, ending: Ending) -> String {
+        let mut out = Vec::new();
+        response.write(head, ending, DATE, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn text(status: u16) -> Response {
+        Response::new(status, "A: b\r\n")
+            .field("C", 5)
+            .with(Body::Text("hello".into()))
+    }
+
+    #[test]
+    fn an_answer_has_status_date_fields_length_and_body() {
+        assert_eq!(
+            wire(&text(200), false, Ending::Stay),
+            format!(
+                "HTTP/1.1 200 OK\r\nDate: {DATE}\r\nA: b\r\nC: 5\r\nContent-Length: 5\r\n\r\nhello"
+            )
+        );
+    }
+
+    #[test]
+    fn rfc9110_9_3_2_head_has_the_length_and_no_body() {
+        let answer = wire(&text(200), true, Ending::Stay);
+        assert!(answer.ends_with("Content-Length: 5\r\n\r\n"), "{answer}");
+    }
+
+    #[test]
+    fn rfc9110_8_6_no_length_on_204() {
+        for status in [204, 304] {
+            let answer = wire(&text(status), false, Ending::Stay);
+            assert!(!answer.contains("Content-Length"), "{answer}");
+            assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        }
+        let empty = Response::new(202, "");
+        assert!(wire(&empty, false, Ending::Stay).contains("Content-Length: 0\r\n"));
+    }
+
+    #[test]
+    fn rfc9112_9_6_a_close_is_announced() {
+        assert!(wire(&text(200), false, Ending::Close).contains("\r\nConnection: close\r\n\r\n"));
+        let said = wire(&text(200), false, Ending::StaySaid);
+        assert!(said.contains("\r\nConnection: keep-alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for value in [0, 9, 10, 4096, u64::MAX] {
+            let mut out = Vec::new();
+            number(value, &mut out);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
+}
