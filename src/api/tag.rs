@@ -1,0 +1,202 @@
+//! Entity tags as they come back from clients, through whatever proxies.
+//!
+//! MSC3886 and MSC4108 want one strong tag, compared to the letter. A proxy
+//! that compresses an answer weakens its tag or adds a suffix, and the next
+//! write then fails with 412. Our tags name one exact revision, so what a
+//! proxy put around the revision can be ignored without confusing two.
+
+use crate::http::Head;
+use crate::session::Revision;
+
+/// What compressing proxies append to a tag, inside its quotes: Apache
+/// (`-gzip`, `-br`, `;gzip`), Caddy (`-zstd` and the like), Jetty (`--gzip`).
+const SUFFIXES: [&str; 12] = [
+    "-gzip",
+    "-br",
+    "-zstd",
+    "-deflate",
+    "--gzip",
+    "--br",
+    "--zstd",
+    "--deflate",
+    ";gzip",
+    ";br",
+    ";zstd",
+    ";deflate",
+];
+
+/// A tag that a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// The revision it names, if it can be one of ours.
+    pub(super) revision: Option<Revision>,
+    /// Whether it is not written as we wrote it.
+    pub(super) repaired: bool,
+}
+
+impl Tag {
+    /// Reads one tag; `None` if it is none: unbalanced quotes, a list, `*`.
+    fn parse(text: &str) -> Option<Self> {
+        let strong = text.strip_prefix("W/").unwrap_or(text);
+        let opaque = match strong.strip_prefix('"') {
+            Some(rest) => rest.strip_suffix('"')?,
+            None if strong.is_empty() || strong == "*" => return None,
+            None => strong,
+        };
+        // RFC 9110, section 8.8.3; a comma is legal there, but we never
+        // write one and lists are told by it.
+        let legal = |b: u8| b > b' ' && b != 0x7f && b != b'"' && b != b',';
+        if !opaque.bytes().all(legal) {
+            return None;
+        }
+        let revision = opaque
+            .get(Revision::LENGTH..)
+            .filter(|rest| rest.is_empty() || SUFFIXES.contains(rest))
+            .and_then(|_| Revision::parse(opaque.get(..Revision::LENGTH)?));
+        let written = text.len() == Revision::LENGTH + 2 && text.starts_with('"');
+        Some(Self {
+            revision,
+            repaired: revision.is_some() && !written,
+        })
+    }
+}
+
+/// What a request says in `If-Match`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfMatch {
+    /// Nothing.
+    Absent,
+    /// Something that is not one tag.
+    Malformed,
+    /// One tag.
+    Tag(Tag),
+}
+
+/// Reads `If-Match`, which must be a single tag.
+pub(super) fn if_match(head: &Head<'_, '_>) -> IfMatch {
+    let mut values = head.values("If-Match");
+    match (values.next(), values.next()) {
+        (None, _) => IfMatch::Absent,
+        (Some(value), None) => str::from_utf8(value)
+            .ok()
+            .and_then(Tag::parse)
+            .map_or(IfMatch::Malformed, IfMatch::Tag),
+        (Some(_), Some(_)) => IfMatch::Malformed,
+    }
+}
+
+/// Whether `If-None-Match` names this revision, and how the tag that does
+/// was written. `*` names every revision, what is no tag none.
+pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<Tag> {
+    let any = Tag {
+        revision: Some(current),
+        repaired: false,
+    };
+    head.values("If-None-Match")
+        .filter_map(|value| str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim_ascii)
+        .filter_map(|text| {
+            if text == "*" {
+                Some(any)
+            } else {
+                Tag::parse(text)
+            }
+        })
+        .find(|tag| tag.revision == Some(current))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Decoder, Step};
+
+    const OURS: Revision = Revision::new(0xabc);
+    const TEXT: &str = "0000000000000abc";
+
+    fn with_head<T>(fields: &str, look: impl FnOnce(&Head<'_, '_>) -> T) -> T {
+        let mut decoder = Decoder::default();
+        decoder.push(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes());
+        match decoder.step(|_| 0, |request| look(&request.head)) {
+            Step::Done(seen) => seen,
+            _ => panic!("no request: {fields:?}"),
+        }
+    }
+
+    #[test]
+    fn a_tag_as_we_wrote_it_needs_no_repair() {
+        let tag = Tag::parse(&format!("\"{TEXT}\"")).unwrap();
+        assert_eq!((tag.revision, tag.repaired), (Some(OURS), false));
+    }
+
+    #[test]
+    fn what_proxies_do_to_a_tag_is_undone() {
+        let mut changed = vec![TEXT.into(), format!("W/{TEXT}"), format!("W/\"{TEXT}\"")];
+        for suffix in SUFFIXES {
+            changed.push(format!("\"{TEXT}{suffix}\""));
+            changed.push(format!("W/\"{TEXT}{suffix}\""));
+            changed.push(format!("{TEXT}{suffix}"));
+        }
+        for text in changed {
+            let tag = Tag::parse(&text).expect(&text);
+            assert_eq!((tag.revision, tag.repaired), (Some(OURS), true), "{text}");
+        }
+    }
+
+    #[test]
+    fn foreign_tags_name_no_revision() {
+        for text in [
+            "\"\"",
+            "\"x\"",
+            "x",
+            "\"0000000000000ABC\"",
+            "\"0000000000000abc-lzma\"",
+            "\"0000000000000abc-gzip-gzip\"",
+            "\"00000000000000abc\"",
+            "\"000000000000000é\"",
+        ] {
+            let tag = Tag::parse(text).expect(text);
+            assert_eq!((tag.revision, tag.repaired), (None, false), "{text}");
+        }
+    }
+
+    #[test]
+    fn msc3886_if_match_is_one_tag() {
+        let read = |fields: &str| with_head(fields, if_match);
+        assert_eq!(read(""), IfMatch::Absent);
+        for value in [
+            "",
+            "*",
+            "W/",
+            "\"",
+            "\"a",
+            "a\"",
+            "\"a\"b\"",
+            "\"a\", \"b\"",
+            "a b",
+            "a,b",
+            "W/*",
+        ] {
+            let fields = format!("If-Match: {value}\r\n");
+            assert_eq!(read(&fields), IfMatch::Malformed, "{value:?}");
+        }
+        let one = format!("If-Match: \"{TEXT}\"\r\n");
+        assert!(matches!(read(&one), IfMatch::Tag(tag) if tag.revision == Some(OURS)));
+        assert_eq!(read(&one.repeat(2)), IfMatch::Malformed);
+    }
+
+    #[test]
+    fn rfc9110_13_1_2_if_none_match_may_be_a_list_or_a_star() {
+        let found = |value: &str| {
+            let fields = format!("If-None-Match: {value}\r\n");
+            with_head(&fields, |head| if_none_match(head, OURS).is_some())
+        };
+        assert!(found("*"));
+        assert!(found(&format!("\"{TEXT}\"")));
+        assert!(found(&format!("\"a\", W/\"{TEXT}-gzip\" , \"b\"")));
+        assert!(found(&format!("\"a\"\r\nIf-None-Match: \"{TEXT}\"")));
+        assert!(!found("\"a\", \"b\""));
+        assert!(!found("\"0000000000000abd\""));
+        assert!(!found(&format!("\"{TEXT}")));
+    }
+}
