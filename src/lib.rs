@@ -8,5 +8,6 @@ pub mod api;
 pub mod clock;
 pub mod http;
 pub mod reaper;
+pub mod server;
 pub mod session;
 pub mod store;

@@ -1,0 +1,348 @@
+//! One connection: what to read, answer and send next.
+//!
+//! The poll is edge-triggered: an event says once that something can be read
+//! or written. So a connection remembers that it may read until a read has
+//! come back short, and is driven until nothing is left to do.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use tiny_http::Method;
+
+use super::listener::Stream;
+use super::{Counters, Deadlines};
+use crate::http::{Decoder, Ending, Handler, Refusal, Request, Step};
+
+/// Answers to pipelined requests are collected up to this many bytes and
+/// sent before more are made: a peer that does not read cannot make us hold
+/// more than this and one answer.
+const OUTPUT_BATCH: usize = 8 * 1024;
+
+/// How often one connection reads or sends before the others get a turn.
+const ROUNDS: usize = 16;
+
+/// Bytes read and dropped from a peer that was refused, so that it finds our
+/// answer before the connection is gone (RFC 9112, section 9.6).
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// What a worker's connections share.
+pub(super) struct Context<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) deadlines: Deadlines,
+    /// When the worker last woke.
+    pub(super) now: Instant,
+    /// The same as an IMF-fixdate.
+    pub(super) date: String,
+    /// Whether every answer is a connection's last.
+    pub(super) stopping: bool,
+    pub(super) input: Box<[u8]>,
+    pub(super) output: Vec<u8>,
+}
+
+/// What a connection needs after a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// An event.
+    Wait,
+    /// Another turn, without one.
+    Again,
+    /// Its end.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Close when everything is sent.
+    Closing,
+    /// Finish when everything is sent, and linger.
+    Refusing,
+    /// Finished; this many more bytes are read and dropped.
+    Lingering(usize),
+}
+
+/// What a connection waits for, each with a deadline of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Receiving,
+    Sending,
+    Lingering,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    decoder: Decoder,
+    unsent: Vec<u8>,
+    sent: usize,
+    /// The socket may have something to read.
+    readable: bool,
+    /// The peer's end is known to be in the socket, so a short read is not
+    /// the last.
+    ending: bool,
+    ended: bool,
+    answered: bool,
+    stage: Stage,
+    phase: Phase,
+    since: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, now: Instant) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::default(),
+            unsent: Vec::new(),
+            sent: 0,
+            readable: true,
+            ending: false,
+            ended: false,
+            answered: false,
+            stage: Stage::Open,
+            phase: Phase::Idle,
+            since: now,
+        }
+    }
+
+    /// Takes note of what the poll saw.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.ending |= event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || self.ending;
+    }
+
+    /// Takes note that there may be something to read.
+    pub(super) fn suspect(&mut self) {
+        self.readable = true;
+    }
+
+    /// When the present wait has lasted too long.
+    pub(super) fn deadline(&self, deadlines: &Deadlines) -> Instant {
+        self.since + self.patience(deadlines)
+    }
+
+    fn patience(&self, deadlines: &Deadlines) -> Duration {
+        match self.phase {
+            Phase::Idle => deadlines.idle,
+            Phase::Receiving => deadlines.request,
+            Phase::Sending => deadlines.answer,
+            Phase::Lingering => deadlines.linger,
+        }
+    }
+
+    /// Whether a request has been answered since this was last asked.
+    pub(super) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Does all that can be done without waiting.
+    pub(super) fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+        let before = self.answered;
+        let next = self.turn(context).unwrap_or(Next::Close);
+        let phase = self.present_phase();
+        if phase != self.phase || self.answered != before {
+            self.phase = phase;
+            self.since = context.now;
+        }
+        next
+    }
+
+    /// Ends the present wait: a late request is told so, anything else ends.
+    pub(super) fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+        if self.phase != Phase::Receiving {
+            return Next::Close;
+        }
+        context.counters.late.fetch_add(1, Ordering::Relaxed);
+        context.output.clear();
+        self.refuse(Refusal::LATE, context);
+        match self.send(&context.output) {
+            Ok(()) => self.drive(context),
+            Err(_) => Next::Close,
+        }
+    }
+
+    fn present_phase(&self) -> Phase {
+        if !self.unsent.is_empty() {
+            Phase::Sending
+        } else if matches!(self.stage, Stage::Lingering(_)) {
+            Phase::Lingering
+        } else if self.decoder.is_empty() {
+            Phase::Idle
+        } else {
+            Phase::Receiving
+        }
+    }
+
+    fn turn<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
+        for _ in 0..ROUNDS {
+            if !self.flush()? {
+                return Ok(Next::Wait);
+            }
+            match self.stage {
+                Stage::Open => {}
+                Stage::Closing if self.decoder.is_empty() => return Ok(Next::Close),
+                Stage::Closing | Stage::Refusing if self.ended => return Ok(Next::Close),
+                Stage::Closing | Stage::Refusing => {
+                    self.stream.finish()?;
+                    self.stage = Stage::Lingering(LINGER_BYTES);
+                }
+                Stage::Lingering(_) => return self.linger(&mut context.input),
+            }
+            if self.stage == Stage::Open && !self.answer(context)? {
+                if self.readable {
+                    self.receive(&mut context.input)?;
+                } else if self.ended || (context.stopping && self.decoder.is_empty()) {
+                    return Ok(Next::Close);
+                } else {
+                    return Ok(Next::Wait);
+                }
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// Answers what is complete, up to a batch; false if nothing was.
+    fn answer<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<bool> {
+        context.output.clear();
+        while self.stage == Stage::Open && context.output.len() < OUTPUT_BATCH {
+            let output = &mut context.output;
+            let handler = &*context.handler;
+            let step = self.decoder.step(
+                |head| handler.body_limit(head),
+                |request| {
+                    let ending = ending(request, context.stopping);
+                    let response = catch_unwind(AssertUnwindSafe(|| handler.answer(request)));
+                    let response = response.unwrap_or_else(|_| {
+                        context.counters.panics.fetch_add(1, Ordering::Relaxed);
+                        handler.refuse(Refusal::FAILED)
+                    });
+                    let head = request.head.method == Method::Head;
+                    response.write(head, ending, &context.date, output);
+                    ending
+                },
+            );
+            match step {
+                Step::More => break,
+                Step::Continue => output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
+                Step::Done(ending) => {
+                    self.answered = true;
+                    context.counters.answered.fetch_add(1, Ordering::Relaxed);
+                    if ending == Ending::Close {
+                        self.stage = Stage::Closing;
+                    }
+                }
+                Step::Refused(refusal) => {
+                    context.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    self.refuse(refusal, context);
+                }
+            }
+        }
+        if context.output.is_empty() {
+            return Ok(false);
+        }
+        self.send(&context.output)?;
+        Ok(true)
+    }
+
+    fn refuse<H: Handler>(&mut self, refusal: Refusal, context: &mut Context<H>) {
+        let response = context.handler.refuse(refusal);
+        response.write(false, Ending::Close, &context.date, &mut context.output);
+        self.stage = Stage::Refusing;
+    }
+
+    /// Reads once. A short read has emptied the socket, and what comes after
+    /// it makes a new event.
+    fn receive(&mut self, input: &mut [u8]) -> io::Result<()> {
+        match self.read(input)? {
+            Some(0) => self.ended = true,
+            Some(count) => self.decoder.push(&input[..count]),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, input: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match self.stream.read(input) {
+                Ok(count) => {
+                    self.readable = count > 0 && (self.ending || count == input.len());
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn linger(&mut self, input: &mut [u8]) -> io::Result<Next> {
+        while self.readable {
+            let Stage::Lingering(left) = self.stage else {
+                break;
+            };
+            match self.read(input)? {
+                Some(count) if count > 0 && count < left => {
+                    self.stage = Stage::Lingering(left - count);
+                }
+                Some(_) => return Ok(Next::Close),
+                None => {}
+            }
+        }
+        Ok(Next::Wait)
+    }
+
+    /// Sends new output; what the socket does not take is kept.
+    fn send(&mut self, output: &[u8]) -> io::Result<()> {
+        let taken = self.write(output)?;
+        if taken < output.len() {
+            self.unsent = output[taken..].to_vec();
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Sends kept output; true if none is left.
+    fn flush(&mut self) -> io::Result<bool> {
+        while self.sent < self.unsent.len() {
+            let unsent = std::mem::take(&mut self.unsent);
+            let taken = self.write(&unsent[self.sent..]);
+            self.unsent = unsent;
+            match taken? {
+                0 => return Ok(false),
+                count => self.sent += count,
+            }
+        }
+        self.unsent = Vec::new();
+        self.sent = 0;
+        Ok(true)
+    }
+
+    /// Writes once; 0 when the socket is full.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn ending(request: &Request<'_, '_>, stopping: bool) -> Ending {
+    if stopping || !request.head.keep_alive {
+        Ending::Close
+    } else if request.head.version.1 == 0 {
+        Ending::StaySaid
+    } else {
+        Ending::Stay
+    }
+}

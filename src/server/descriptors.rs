@@ -1,0 +1,52 @@
+//! The process's limit of open descriptors.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that are neither connections nor listeners nor a worker's:
+/// standard streams, signals, random numbers, and some to spare.
+const OTHERS: u64 = 32;
+
+/// The room that the descriptor limit leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Connections that fit, at most as many as were asked for.
+    pub connections: usize,
+    /// The limit it would take for all that were asked for.
+    pub needed: u64,
+    /// The limit in force, raised as far as was allowed and needed.
+    pub limit: u64,
+}
+
+/// Raises the soft limit, as far as the hard one lets us, to hold so many
+/// connections over so many listeners shared by so many workers.
+#[must_use]
+pub fn make_room(connections: usize, listeners: usize, workers: usize) -> Room {
+    // A worker has a poll, a waker and a handle to each listener.
+    let fixed = OTHERS + (listeners + workers * (listeners + 2)) as u64;
+    let needed = connections as u64 + fixed;
+    let limit = raise(needed);
+    let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);
+    Room {
+        connections: connections.min(fitting).max(1),
+        needed,
+        limit,
+    }
+}
+
+fn raise(needed: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // None is no limit.
+    let before = current.unwrap_or(u64::MAX);
+    let wanted = needed.min(maximum.unwrap_or(u64::MAX));
+    if before >= wanted {
+        return before;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted,
+        Err(_) => before,
+    }
+}

@@ -1,0 +1,234 @@
+//! Addresses, the sockets bound to them and the streams they accept.
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::net::{self, Shutdown, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net as unix;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use rustix::net::sockopt;
+
+/// Connections that may wait to be accepted. The kernel cuts it to
+/// `net.core.somaxconn`, 4096 by default; the standard library's 128 fills
+/// when a proxy reconnects after our restart.
+const BACKLOG: i32 = 4096;
+
+/// Who may connect to a Unix socket: everybody, as to a loopback port. The
+/// directory's permissions can say otherwise.
+const UNIX_MODE: u32 = 0o666;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = &'static str;
+
+    /// Reads `127.0.0.1:8090`, `[::]:8090` or `unix:/path`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err("a Unix socket's path begins with a slash, like unix:/run/r.sock"),
+            None => text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| "write 127.0.0.1:8090, [::]:8090 or unix:/path"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound socket. Dropping it closes it and removes a Unix socket's file.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(net::TcpListener),
+    Unix(unix::UnixListener),
+}
+
+impl Listener {
+    /// Binds an address. A Unix socket that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// When the address is taken, not ours, or not allowed.
+    pub fn bind(address: &Address) -> io::Result<Self> {
+        let (address, socket) = match address {
+            Address::Tcp(address) => {
+                let socket = net::TcpListener::bind(address)?;
+                // Linux passes both options on to accepted connections.
+                socket.set_nonblocking(true)?;
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                rustix::net::listen(&socket, BACKLOG)?;
+                (Address::Tcp(socket.local_addr()?), Socket::Tcp(socket))
+            }
+            Address::Unix(path) => {
+                remove_stale(path);
+                let socket = unix::UnixListener::bind(path)?;
+                socket.set_nonblocking(true)?;
+                rustix::net::listen(&socket, BACKLOG)?;
+                fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
+                (address.clone(), Socket::Unix(socket))
+            }
+        };
+        Ok(Self { address, socket })
+    }
+
+    /// The address, with the port that port 0 became.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Another handle to the same socket, for one worker.
+    pub(super) fn share(&self) -> io::Result<Acceptor> {
+        Ok(match &self.socket {
+            Socket::Tcp(socket) => {
+                Acceptor::Tcp(mio::net::TcpListener::from_std(socket.try_clone()?))
+            }
+            Socket::Unix(socket) => {
+                Acceptor::Unix(mio::net::UnixListener::from_std(socket.try_clone()?))
+            }
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes a socket file left by a server that was killed.
+fn remove_stale(path: &Path) {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && unix::UnixStream::connect(path).is_err_and(refused) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// One worker's handle to a listening socket.
+#[derive(Debug)]
+pub(super) enum Acceptor {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+impl Acceptor {
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
+            Self::Unix(socket) => socket.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Stream {
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interest),
+            Self::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for text in ["127.0.0.1:8090", "[::]:0", "0.0.0.0:80"] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), format!("http://{text}"));
+        }
+        let unix: Address = "unix:/run/r.sock".parse().unwrap();
+        assert_eq!(unix.to_string(), "unix:/run/r.sock");
+        for text in ["", "8090", ":8090", "127.0.0.1", "::1:80", "unix:r", "a:1"] {
+            assert!(text.parse::<Address>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn accepted_connections_send_without_delay() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let Address::Tcp(address) = *listener.address() else {
+            panic!("no TCP");
+        };
+        let _client = net::TcpStream::connect(address).unwrap();
+        match listener.share().unwrap().accept().unwrap() {
+            Stream::Tcp(stream) => assert!(stream.nodelay().unwrap()),
+            Stream::Unix(_) => panic!("no TCP"),
+        }
+    }
+}
