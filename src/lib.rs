@@ -1,12 +1,18 @@
 //! The parts of rendezvousd, a rendezvous server for Matrix sign-in with QR
 //! code. The program in `main.rs` wires them together; as a library they are
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
+//!
+//! From the ground up, each knowing only those before it: [`clock`],
+//! [`session`], [`store`], [`http`], [`api`], [`server`]; beside each other
+//! [`reaper`] and [`logging`]; on top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod http;
+pub mod logging;
 pub mod reaper;
 pub mod server;
 pub mod session;

@@ -1,0 +1,272 @@
+//! Command-line flags, their units and their checks.
+
+// What documents the flags is printed by --help as it stands.
+#![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+
+use argh::FromArgs;
+use bytesize::ByteSize;
+use log::LevelFilter;
+
+use crate::server::Address;
+use crate::session::Session;
+
+/// A rendezvous server for Matrix sign-in with QR code (MSC3886).
+#[derive(Debug, FromArgs)]
+#[argh(help_triggers("--help", "-h"))]
+pub struct Flags {
+    /// where to listen: 127.0.0.1:8090 (the default), [::]:8090 or
+    /// unix:/path; may be given several times
+    #[argh(option, arg_name = "address")]
+    pub listen: Vec<Address>,
+
+    /// path of the rendezvous, default /rendezvous
+    #[argh(
+        option,
+        arg_name = "path",
+        default = "String::from(\"/rendezvous\")",
+        from_str_fn(prefix)
+    )]
+    pub prefix: String,
+
+    /// URL in front of that path as clients see it, like
+    /// https://matrix.example.org; without it, answers name paths only
+    #[argh(option, arg_name = "url", from_str_fn(public_url))]
+    pub public_url: Option<String>,
+
+    /// life of a session after its last write, default 60s
+    #[argh(
+        option,
+        arg_name = "time",
+        default = "Duration::from_secs(60)",
+        from_str_fn(ttl)
+    )]
+    pub ttl: Duration,
+
+    /// largest payload, default 4KiB (4KB is 4000 bytes)
+    #[argh(option, arg_name = "size", default = "4096", from_str_fn(max_bytes))]
+    pub max_bytes: usize,
+
+    /// most sessions held; a newer one takes the place of the least recently
+    /// used; default 10000
+    #[argh(
+        option,
+        arg_name = "number",
+        default = "NonZeroUsize::MIN.saturating_add(9_999)",
+        from_str_fn(max_entries)
+    )]
+    pub max_entries: NonZeroUsize,
+
+    /// most connections held; a newer one takes the place of the one idle
+    /// for longest; default 4096
+    #[argh(
+        option,
+        arg_name = "number",
+        default = "4096",
+        from_str_fn(max_connections)
+    )]
+    pub max_connections: usize,
+
+    /// threads that answer requests, default one a core
+    #[argh(option, arg_name = "number", default = "cores()", from_str_fn(workers))]
+    pub workers: usize,
+
+    /// what to log: off, error, warn, info (the default) or debug
+    #[argh(
+        option,
+        arg_name = "level",
+        default = "LevelFilter::Info",
+        from_str_fn(log_level)
+    )]
+    pub log_level: LevelFilter,
+
+    /// print the version
+    #[argh(switch)]
+    pub version: bool,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// To serve.
+    Serve(Flags),
+    /// To print this text.
+    Print(String),
+}
+
+/// The largest `--max-bytes`. Payloads are some hundred bytes of key
+/// exchange; every connection may hold one while it arrives.
+const MAX_BYTES_LIMIT: usize = 1024 * 1024;
+
+/// The largest `--max-entries`: ten million sign-ins a minute.
+const MAX_ENTRIES_LIMIT: usize = 10_000_000;
+
+/// The largest `--max-connections`: the kernel's usual ceiling of
+/// descriptors a process (`fs.nr_open`).
+const MAX_CONNECTIONS_LIMIT: usize = 1024 * 1024;
+
+/// The largest `--workers`: beyond, they only wait for the store's lock.
+const WORKERS_LIMIT: usize = 256;
+
+/// Reads the command line, the program's name first.
+///
+/// # Errors
+/// One line that names the flag, the value and what would be right.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut words = Vec::new();
+    for argument in arguments.into_iter().skip(1) {
+        let word = argument
+            .into_string()
+            .map_err(|word| format!("{} is not UTF-8", word.display()))?;
+        // argh wants a flag and its value as two words.
+        match word.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => {
+                words.extend([flag.to_owned(), value.to_owned()]);
+            }
+            _ => words.push(word),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match Flags::from_args(&["rendezvousd"], &words) {
+        Ok(flags) if flags.version => Ok(Command::Print(version())),
+        Ok(mut flags) => {
+            if flags.listen.is_empty() {
+                flags
+                    .listen
+                    .push(Address::Tcp(([127, 0, 0, 1], 8090).into()));
+            }
+            Ok(Command::Serve(flags))
+        }
+        Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
+        Err(exit) => Err(exit.output.lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+fn version() -> String {
+    format!("rendezvousd {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_LIMIT))
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    let text = text.strip_suffix('/').unwrap_or(text);
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(legal) {
+        return Err("write a path that begins with a slash, like /rendezvous".into());
+    }
+    if text == "/_matrix" || text.starts_with("/_matrix/") {
+        return Err("the paths below /_matrix are served already; choose another".into());
+    }
+    Ok(text.into())
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme))
+        .unwrap_or_default();
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]/%".contains(&b);
+    if rest.is_empty() || rest.starts_with(['/', ':']) || !rest.bytes().all(legal) {
+        return Err("write scheme and host, like https://matrix.example.org".into());
+    }
+    Ok(url.into())
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=Session::MAX_LIFETIME;
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|ttl| range.contains(ttl))
+        .ok_or_else(|| "write a number and a unit, from 1s to 1day, like 90s or 5m".into())
+}
+
+fn max_bytes(text: &str) -> Result<usize, String> {
+    ByteSize::from_str(text)
+        .ok()
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .filter(|size| (1..=MAX_BYTES_LIMIT).contains(size))
+        .ok_or_else(|| "write a size from 1 to 1MiB, like 4096 or 4KiB".into())
+}
+
+fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| format!("write a number from {} to {}", range.start(), range.end()))
+}
+
+fn max_entries(text: &str) -> Result<NonZeroUsize, String> {
+    let entries = number(text, 1..=MAX_ENTRIES_LIMIT)?;
+    Ok(NonZeroUsize::new(entries).unwrap_or(NonZeroUsize::MIN))
+}
+
+fn max_connections(text: &str) -> Result<usize, String> {
+    number(text, 1..=MAX_CONNECTIONS_LIMIT)
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    number(text, 1..=WORKERS_LIMIT)
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "write off, error, warn, info or debug".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(words: &[&str]) -> Result<Flags, String> {
+        let words = ["rendezvousd"].iter().chain(words).map(OsString::from);
+        match parse(words)? {
+            Command::Serve(flags) => Ok(flags),
+            Command::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_module_we_supersede() {
+        let flags = flags(&[]).unwrap();
+        assert_eq!(flags.prefix, "/rendezvous");
+        assert_eq!(flags.ttl, Duration::from_secs(60));
+        assert_eq!((flags.max_bytes, flags.max_entries.get()), (4096, 10_000));
+        assert_eq!(flags.listen, ["127.0.0.1:8090".parse().unwrap()]);
+    }
+
+    #[test]
+    fn units_are_those_people_write() {
+        let flags = flags(&["--ttl", "2m 5s", "--max-bytes=10KiB"]).unwrap();
+        assert_eq!(flags.ttl, Duration::from_secs(125));
+        assert_eq!(flags.max_bytes, 10_240);
+    }
+
+    #[test]
+    fn a_prefix_is_kept_without_the_slash_at_its_end() {
+        for (text, kept) in [("/", ""), ("/a/", "/a"), ("/_synapse/r", "/_synapse/r")] {
+            assert_eq!(prefix(text), Ok(kept.into()));
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_kept_without_the_slash_at_its_end() {
+        for (text, kept) in [
+            ("https://a.example", "https://a.example"),
+            ("http://[::1]:8090/x/", "http://[::1]:8090/x"),
+        ] {
+            assert_eq!(public_url(text), Ok(kept.into()));
+        }
+    }
+}

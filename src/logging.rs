@@ -1,0 +1,93 @@
+//! Log lines on standard error: with journald's priority in front when it
+//! listens, with the time otherwise.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::panic;
+use std::sync::Once;
+use std::time::SystemTime;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// The longest line, in bytes. What is cut away was not ours.
+const LINE_LIMIT: usize = 1000;
+
+struct Logger {
+    journal: bool,
+}
+
+/// Starts logging, once a process, and sees to it that panics log one line.
+pub fn start(level: LevelFilter) {
+    let journal = env::var_os("JOURNAL_STREAM").is_some();
+    if log::set_boxed_logger(Box::new(Logger { journal })).is_ok() {
+        log::set_max_level(level);
+        log_first_panic();
+    }
+}
+
+/// Where one request can make us panic a million can; the first says where,
+/// the rest are counted by those who catch them.
+fn log_first_panic() {
+    static FIRST: Once = Once::new();
+    panic::set_hook(Box::new(|panic| {
+        FIRST.call_once(|| log::error!("defect, please report: {panic}"));
+    }));
+}
+
+impl Log for Logger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut line = if self.journal {
+            format!("<{}>", priority(record.level()))
+        } else {
+            let now = humantime::format_rfc3339_seconds(SystemTime::now());
+            format!("{now} {:5} ", record.level())
+        };
+        let _ = write!(line, "{}", record.args());
+        // A log that cannot be written is no reason to stop.
+        let _ = io::stderr().write_all(tidy(&line).as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Syslog's number for a level (sd-daemon(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// One line of bounded length, whatever went into it.
+fn tidy(line: &str) -> String {
+    let mut tidy: String = line
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if tidy.len() > LINE_LIMIT {
+        tidy.truncate(tidy.floor_char_boundary(LINE_LIMIT));
+        tidy.push('…');
+    }
+    tidy.push('\n');
+    tidy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_of_bounded_length() {
+        assert_eq!(tidy("a\nb\x1b[31m"), "a b [31m\n");
+        let long = tidy(&"é".repeat(LINE_LIMIT));
+        assert!(long.len() <= LINE_LIMIT + "…\n".len());
+        assert!(long.ends_with("é…\n"));
+    }
+}

@@ -1,0 +1,152 @@
+//! rendezvousd: lets two Matrix devices meet.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytesize::ByteSize;
+use log::{info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use rendezvousd::api::{self, Api, MSC3886_PATH};
+use rendezvousd::cli::{self, Command, Flags};
+use rendezvousd::clock::Clock;
+use rendezvousd::logging;
+use rendezvousd::reaper::Reaper;
+use rendezvousd::server::{self, Deadlines, Listener, Server, make_room};
+use rendezvousd::store::Store;
+
+fn main() -> ExitCode {
+    let flags = match cli::parse(std::env::args_os()) {
+        Ok(Command::Serve(flags)) => flags,
+        Ok(Command::Print(text)) => {
+            // Whoever closed the pipe has read enough.
+            let _ = io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(line) => {
+            eprintln!("rendezvousd: {line}");
+            return ExitCode::from(2);
+        }
+    };
+    logging::start(flags.log_level);
+    match serve(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            eprintln!("rendezvousd: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal says to stop.
+fn serve(flags: Flags) -> Result<(), String> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let settings = server::Settings {
+        workers: flags.workers.min(flags.max_connections),
+        max_connections: connections(&flags),
+        deadlines: Deadlines::default(),
+    };
+    let listeners = flags
+        .listen
+        .iter()
+        .map(|address| {
+            Listener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    describe(&flags, &settings);
+    let addresses: Vec<String> = listeners.iter().map(|l| l.address().to_string()).collect();
+
+    let clock = Clock::start();
+    let store = Arc::new(Store::new(flags.max_entries));
+    let api = Arc::new(Api::new(
+        Arc::clone(&store),
+        clock,
+        api::Settings {
+            prefix: flags.prefix,
+            public_url: flags.public_url,
+            ttl: flags.ttl,
+            max_bytes: flags.max_bytes,
+        },
+    ));
+    let reaper = Reaper::start(Arc::clone(&store), clock)
+        .map_err(|error| format!("cannot start the reaper: {error}"))?;
+    let server = Server::start(listeners, &settings, &api)
+        .map_err(|error| format!("cannot start the workers: {error}"))?;
+    info!("ready on {}", addresses.join(" "));
+
+    signals.forever().next();
+    let counters = Arc::clone(server.counters());
+    server.stop();
+    reaper.stop();
+    summarize(&store, &api, &counters);
+    Ok(())
+}
+
+/// How many connections the descriptor limit allows.
+fn connections(flags: &Flags) -> usize {
+    let room = make_room(flags.max_connections, flags.listen.len(), flags.workers);
+    if room.connections < flags.max_connections {
+        warn!(
+            "--max-connections {} needs a limit of {} open files and the hard limit is {}: \
+             {} connections are held at most (systemd: LimitNOFILE={})",
+            flags.max_connections, room.needed, room.limit, room.connections, room.needed
+        );
+    }
+    room.connections
+}
+
+/// Says which limits are in force.
+fn describe(flags: &Flags, settings: &server::Settings) {
+    let ceiling = Store::ceiling(flags.max_entries, flags.max_bytes);
+    info!(
+        "rendezvousd {}: MSC3886 at {}/ and {MSC3886_PATH}",
+        env!("CARGO_PKG_VERSION"),
+        flags.prefix
+    );
+    info!(
+        "limits: {} sessions of {} bytes for {}, {} connections on {} workers; \
+         the sessions take at most {}",
+        flags.max_entries,
+        flags.max_bytes,
+        humantime::format_duration(flags.ttl),
+        settings.max_connections,
+        settings.workers,
+        ByteSize(ceiling),
+    );
+    let machine = rustix::system::sysinfo();
+    let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
+    if ceiling > memory {
+        warn!(
+            "the sessions can take {} and this machine has {}: lower --max-entries or --max-bytes",
+            ByteSize(ceiling),
+            ByteSize(memory),
+        );
+    }
+}
+
+fn summarize(store: &Store, api: &Api, server: &server::Counters) {
+    let sessions = store.counts();
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    info!(
+        "stopped; sessions: {} created, {} deleted, {} expired, {} evicted, {} left",
+        sessions.created, sessions.deleted, sessions.expired, sessions.evicted, sessions.live,
+    );
+    let api = api.counters();
+    info!(
+        "requests: {} answered, {} refused, {} late, {} write conflicts, {} entity tags repaired, \
+         {} navigations refused, {} panics; connections: {} accepted, {} evicted",
+        get(&server.answered),
+        get(&server.refused),
+        get(&server.late),
+        get(&api.conflicts),
+        get(&api.tag_repairs),
+        get(&api.navigations_refused),
+        get(&server.panics),
+        get(&server.accepted),
+        get(&server.evicted),
+    );
+}

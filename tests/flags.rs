@@ -1,0 +1,166 @@
+//! The command line: right values, wrong values, and what is said of them.
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use common::Daemon;
+
+fn run(flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    command.args(flags).output().unwrap()
+}
+
+fn error_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn wrong_values_are_named_on_one_line_and_exit_2() {
+    for (flags, parts) in [
+        (&["--ttl", "90"][..], &["--ttl", "'90'", "90s"][..]),
+        (&["--ttl", "0s"], &["--ttl", "'0s'", "from 1s"]),
+        (&["--ttl", "2days"], &["--ttl", "'2days'", "1day"]),
+        (&["--ttl", "soon"], &["--ttl", "'soon'", "90s"]),
+        (&["--ttl"], &["--ttl"]),
+        (&["--max-bytes", "0"], &["--max-bytes", "'0'", "4KiB"]),
+        (&["--max-bytes", "2MiB"], &["--max-bytes", "'2MiB'", "1MiB"]),
+        (&["--max-bytes", "5GiB"], &["--max-bytes", "'5GiB'", "1MiB"]),
+        (&["--max-bytes", "many"], &["--max-bytes", "'many'"]),
+        (&["--max-entries", "0"], &["--max-entries", "'0'", "from 1"]),
+        (&["--max-entries", "-1"], &["--max-entries", "'-1'"]),
+        (&["--max-entries", "1e3"], &["--max-entries", "'1e3'"]),
+        (&["--max-connections", "0"], &["--max-connections", "'0'"]),
+        (&["--workers", "0"], &["--workers", "'0'", "from 1 to 256"]),
+        (&["--workers", "257"], &["--workers", "'257'"]),
+        (
+            &["--prefix", "rendezvous"],
+            &["--prefix", "'rendezvous'", "slash"],
+        ),
+        (&["--prefix", "/a//b"], &["--prefix", "'/a//b'"]),
+        (&["--prefix", "/a?b"], &["--prefix", "'/a?b'"]),
+        (&["--prefix", "/_matrix/client"], &["--prefix", "/_matrix"]),
+        (
+            &["--public-url", "example.org"],
+            &["--public-url", "https://"],
+        ),
+        (&["--public-url", "https://"], &["--public-url", "https://"]),
+        (
+            &["--public-url", "https://a b"],
+            &["--public-url", "https://"],
+        ),
+        (
+            &["--listen", "8090"],
+            &["--listen", "'8090'", "127.0.0.1:8090"],
+        ),
+        (&["--listen", "localhost:1"], &["--listen", "'localhost:1'"]),
+        (&["--listen", "unix:r.sock"], &["--listen", "slash"]),
+        (
+            &["--log-level", "loud"],
+            &["--log-level", "'loud'", "debug"],
+        ),
+        (&["--ttl", "1m", "--ttl", "2m"], &["--ttl"]),
+        (&["--speed", "9"], &["--speed"]),
+        (&["serve"], &["serve"]),
+    ] {
+        let output = run(flags);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(output.stdout.is_empty());
+        let line = error_line(&output);
+        for part in parts {
+            assert!(line.contains(part), "{flags:?} should name {part}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_line_and_exit_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["--listen", &address, "--log-level", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = error_line(&output);
+    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let output = run(&["--version"]);
+    assert!(output.status.success() && output.stderr.is_empty());
+    let expected = format!("rendezvousd {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    for flag in ["--help", "-h"] {
+        let output = run(&[flag]);
+        assert!(output.status.success() && output.stderr.is_empty());
+        assert!(output.stdout.starts_with(b"Usage: rendezvousd "));
+    }
+}
+
+#[test]
+fn the_start_names_the_limits_in_resolved_numbers() {
+    let flags = [
+        "--max-bytes",
+        "4KB",
+        "--max-entries",
+        "500",
+        "--ttl",
+        "90s",
+        "--workers",
+        "3",
+        "--max-connections",
+        "99",
+    ];
+    let daemon = Daemon::start(&flags);
+    let start = daemon.start.join("\n");
+    for part in [
+        "500 sessions of 4000 bytes for 1m 30s",
+        "99 connections on 3 workers",
+        // 500 × (4000 + 127 of type + 250)
+        "at most 2.1 MiB",
+        "MSC3886 at /rendezvous/ and /_matrix/client/unstable/org.matrix.msc3886/rendezvous",
+    ] {
+        assert!(start.contains(part), "{part:?} is missing:\n{start}");
+    }
+    assert!(!start.contains("WARN"), "{start}");
+}
+
+#[test]
+fn more_than_the_machine_has_is_a_warning_with_both_numbers() {
+    let flags = ["--max-entries", "10000000", "--max-bytes", "1MiB"];
+    let daemon = Daemon::start(&flags);
+    let warning = daemon.start.iter().find(|line| line.contains("WARN"));
+    let warning = warning.expect("a warning");
+    assert!(
+        warning.contains("can take 9.5 TiB and this machine has"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn it_listens_wherever_it_is_told() {
+    let path = std::env::temp_dir().join(format!("rendezvousd-flags-{}", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let daemon = Daemon::start(&["--listen", &unix, "--listen", "[::1]:0"]);
+    let ready = daemon.start.last().unwrap();
+    assert!(
+        ready.contains(&unix) && ready.contains("http://[::1]:"),
+        "{ready}"
+    );
+    let curl = |arguments: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]);
+        let output = command.args(arguments).output().expect("curl is installed");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let path = path.display().to_string();
+    let socket = ["--unix-socket", &path, "http://localhost/rendezvous/x"];
+    assert_eq!(curl(&socket), "404");
+    let ipv6 = ready
+        .split(' ')
+        .find(|word| word.starts_with("http://[::1]"));
+    let url = format!("{}/rendezvous/x", ipv6.unwrap());
+    assert_eq!(curl(&["-g", &url]), "404");
+}

@@ -1,0 +1,125 @@
+//! Everything a peer can get wrong: the stated status with a body, and a
+//! connection that is closed or in step. The server goes on.
+
+mod common;
+
+use std::process::Command;
+
+use common::{Client, Daemon};
+
+fn head(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
+}
+
+/// Each costs the connection: its framing is lost or its body unread.
+#[test]
+fn what_is_not_http_is_refused_and_closed() {
+    let daemon = Daemon::start(&[]);
+    let put = |fields: &str| head("PUT /rendezvous/x", fields);
+    let long = "x".repeat(9_000);
+    let cases = [
+        (
+            "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".into(),
+            400,
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), 505),
+        ("GET / HTTP/1.1\n\n".into(), 400),
+        ("GET /rendezvous HTTP/1.1\r\n\r\n".into(), 400),
+        (put("Host: y\r\n"), 400),
+        (put("A: b\r\n folded\r\n"), 400),
+        (put("A : b\r\n"), 400),
+        (put("A: \u{1}\r\n"), 400),
+        (put("Content-Length: 1\r\nContent-Length: 1\r\n"), 400),
+        (put("Content-Length: +1\r\n"), 400),
+        (put("Content-Length: 18446744073709551615\r\n"), 413),
+        (put("Content-Length: 99999999999999999999\r\n"), 413),
+        (
+            put("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+            400,
+        ),
+        (put("Transfer-Encoding: gzip, chunked\r\n"), 501),
+        (put("Expect: more\r\n"), 417),
+        (put("Transfer-Encoding: chunked\r\n") + "zz\r\n", 400),
+        (put("Transfer-Encoding: chunked\r\n") + "1001\r\n", 413),
+        (put("Transfer-Encoding: chunked\r\n") + "1;" + &long, 400),
+        (put(&format!("A: {long}\r\n")), 431),
+        (put(&"A: b\r\n".repeat(100)), 431),
+        (format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), 431),
+    ];
+    for (bytes, status) in cases {
+        let shown = &bytes[..bytes.floor_char_boundary(60)];
+        let mut client = daemon.connect();
+        client.send(bytes.as_bytes());
+        let answer = client.answer(false).expect(shown);
+        let code = if status == 413 {
+            "M_TOO_LARGE"
+        } else {
+            "M_UNKNOWN"
+        };
+        assert_eq!(answer.status, status, "{shown:?}");
+        answer.assert_error(status, code);
+        assert_eq!(answer.field("Connection"), Some("close"), "{shown:?}");
+        drop(client);
+        assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
+    }
+}
+
+#[test]
+fn a_refused_peer_sees_the_close() {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    client.send(b"nonsense\r\n\r\n");
+    assert_eq!(client.answer(false).unwrap().status, 400);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn what_a_protocol_refuses_leaves_the_connection_in_step() {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    let made = client.request("POST", "/rendezvous", &[], "x");
+    for _ in 0..3 {
+        for (method, path, fields, status) in [
+            ("PUT", made.location(), vec![], 400),
+            ("PUT", made.location(), vec![("If-Match", "*")], 400),
+            ("PUT", made.location(), vec![("If-Match", "\"stale\"")], 412),
+            ("PUT", "/rendezvous/x", vec![("If-Match", "\"stale\"")], 404),
+            ("PUT", "/unknown", vec![], 404),
+            ("PATCH", made.location(), vec![], 405),
+            ("GET", made.location(), vec![], 200),
+        ] {
+            let answer = client.request(method, path, &fields, "some body");
+            assert_eq!(answer.status, status, "{method} {path}");
+            assert_eq!(answer.field("Connection"), None);
+        }
+    }
+}
+
+/// Connections over the limit of descriptors: the newcomer gets in.
+#[test]
+fn a_server_short_of_descriptors_serves_newcomers_and_says_so_once() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60 && exec \"$0\" --listen 127.0.0.1:0"]);
+    command.arg(env!("CARGO_BIN_EXE_rendezvousd"));
+    let daemon = Daemon::spawn(command);
+    let warning = daemon.start.iter().find(|line| line.contains("WARN"));
+    let warning = warning.expect("a warning at the start");
+    assert!(
+        warning.contains("--max-connections 4096 needs"),
+        "{warning}"
+    );
+    assert!(warning.contains("the hard limit is 60"), "{warning}");
+
+    let mut hoard: Vec<Client> = Vec::new();
+    for _ in 0..200 {
+        hoard.push(daemon.connect());
+        assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
+    }
+    drop(hoard);
+    assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
+    daemon.signal(rustix::process::Signal::TERM);
+    let (lines, status) = daemon.wait();
+    assert!(status.success());
+    let warnings = lines.iter().filter(|line| line.contains("WARN")).count();
+    assert!(warnings <= 2, "{lines:?}");
+}

@@ -1,0 +1,43 @@
+//! The end.
+
+mod common;
+
+use std::net::TcpStream;
+
+use common::Daemon;
+use rustix::process::Signal;
+
+#[test]
+fn sigterm_and_sigint_stop_it_with_exit_0_and_a_summary() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let daemon = Daemon::start(&[]);
+        let address = daemon.address;
+        let mut idle = daemon.connect();
+        let made = idle.request("POST", "/rendezvous", &[], "x");
+        assert_eq!(made.status, 201);
+        let mut partial = daemon.connect();
+        partial.send(b"GET /rendezvous HTTP/1.1\r\n");
+        daemon.signal(signal);
+        let (lines, status) = daemon.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        let summary = lines.iter().find(|line| line.contains("stopped"));
+        assert!(summary.unwrap().contains("1 created"), "{lines:?}");
+        assert!(idle.is_closed());
+        assert!(TcpStream::connect(address).is_err());
+    }
+}
+
+#[test]
+fn a_request_in_progress_at_the_stop_is_answered() {
+    let daemon = Daemon::start(&["--workers", "1"]);
+    let mut client = daemon.connect();
+    client.send(b"POST /rendezvous HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab");
+    // Another request's answer shows that the first part has arrived.
+    assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
+    daemon.signal(Signal::TERM);
+    client.send(b"cd");
+    let answer = client.answer(false).expect("an answer");
+    assert_eq!(answer.status, 201);
+    let (_, status) = daemon.wait();
+    assert_eq!(status.code(), Some(0));
+}
