@@ -1,0 +1,141 @@
+//! How long one operation can keep others from the store, at a million
+//! sessions. `cargo bench --bench store` prints it.
+//!
+//! Each operation is timed whole, random numbers and allocation included, so
+//! the figures are upper bounds of how long the lock is held. CPU time leaves
+//! out what other programs do meanwhile but not what a hypervisor does, so
+//! everything is done five times: what the store itself needs comes back in
+//! every run and is in the least of the five longest times. The others show
+//! how quiet the machine was.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use rendezvousd::clock::Moment;
+use rendezvousd::reaper::BATCH;
+use rendezvousd::session::{Content, Lifetime, Revision, SessionId};
+use rendezvousd::store::Store;
+use rustix::time::{ClockId, clock_gettime};
+
+const TTL: Lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
+
+fn main() {
+    println!(
+        "{:>9}  {:<18} {:>9}   longest: {:>10} {:>10} {:>10}",
+        "sessions", "operation", "mean", "least run", "median", "worst run"
+    );
+    for sessions in [1_000, 10_000, 100_000, 1_000_000] {
+        let runs: Vec<Vec<Row>> = (0..RUNS).map(|_| measure(sessions)).collect();
+        for place in 0..runs[0].len() {
+            let rows: Vec<&Row> = runs.iter().map(|rows| &rows[place]).collect();
+            print(sessions, &rows);
+        }
+    }
+}
+
+const RUNS: usize = 5;
+
+/// One line for the same operation of all runs.
+fn print(sessions: usize, rows: &[&Row]) {
+    let sorted = |of: fn(&Row) -> Duration| {
+        let mut values: Vec<Duration> = rows.iter().map(|row| of(row)).collect();
+        values.sort_unstable();
+        values
+    };
+    let longest = sorted(|row| row.longest);
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    println!(
+        "{sessions:>9}  {:<18} {:>6} ns            {:>7.1} µs {:>7.1} µs {:>7.1} µs",
+        rows[0].name,
+        sorted(|row| row.total / row.times)[RUNS / 2].as_nanos(),
+        micros(longest[0]),
+        micros(longest[RUNS / 2]),
+        micros(longest[RUNS - 1]),
+    );
+}
+
+fn measure(sessions: usize) -> Vec<Row> {
+    let store = Store::new(NonZeroUsize::new(sessions).expect("not zero"));
+    let content = Content::new(&[b'x'; 200], "text/plain").expect("a short type");
+    let mut known: Vec<(SessionId, Revision)> = Vec::with_capacity(sessions);
+    let create = |now| {
+        store
+            .create(content.clone(), TTL, now)
+            .expect("random numbers")
+    };
+
+    let mut fill = Row::new("create, filling");
+    for _ in 0..sessions {
+        let (id, session) = fill.time(|| create(at(0)));
+        known.push((id, session.revision()));
+    }
+
+    let mut read = Row::new("read");
+    let mut write = Row::new("write");
+    for step in 0..sessions {
+        // A stride that meets every session, far from the last one.
+        let place = step * 7_919 % sessions;
+        let (id, revision) = known[place];
+        read.time(|| store.read(id, at(1_000)).expect("a live session"));
+        let written = write.time(|| {
+            let content = content.clone();
+            store.write(id, Some(revision), content, at(1_000))
+        });
+        known[place].1 = written.expect("a live session").revision();
+    }
+
+    let mut evict = Row::new("create, evicting");
+    for _ in 0..sessions {
+        evict.time(|| create(at(2_000)));
+    }
+
+    let mut sweep = Row::new("sweep of a batch");
+    let mut gone = Vec::with_capacity(BATCH);
+    while sweep.time(|| store.sweep(at(1_000_000), BATCH, &mut gone)) {
+        gone.clear();
+    }
+    assert_eq!(store.counts().live, 0);
+    vec![fill, read, write, evict, sweep]
+}
+
+fn at(steady: u64) -> Moment {
+    Moment { steady, wall: 0 }
+}
+
+/// The times of one operation.
+struct Row {
+    name: &'static str,
+    times: u32,
+    total: Duration,
+    longest: Duration,
+}
+
+impl Row {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            times: 0,
+            total: Duration::ZERO,
+            longest: Duration::ZERO,
+        }
+    }
+
+    fn time<T>(&mut self, operation: impl FnOnce() -> T) -> T {
+        let start = cpu();
+        let result = operation();
+        let spent = cpu().saturating_sub(start);
+        self.times += 1;
+        self.total += spent;
+        self.longest = self.longest.max(spent);
+        result
+    }
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
