@@ -4,6 +4,7 @@
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -12,12 +13,15 @@ use std::time::Duration;
 
 use argh::FromArgs;
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::api::TrustedProxies;
 use crate::server::Address;
 use crate::session::Session;
 
-/// A rendezvous server for Matrix sign-in with QR code (MSC3886).
+/// A rendezvous server for Matrix sign-in with QR code (MSC3886, MSC4108,
+/// MSC4388).
 #[derive(Debug, FromArgs)]
 #[argh(help_triggers("--help", "-h"))]
 pub struct Flags {
@@ -35,12 +39,19 @@ pub struct Flags {
     )]
     pub prefix: String,
 
-    /// URL in front of that path as clients see it, like
-    /// https://matrix.example.org; without it, answers name paths only
+    /// URL in front of our paths as clients see it, like
+    /// https://matrix.example.org; default: what the request and trusted
+    /// proxies say
     #[argh(option, arg_name = "url", from_str_fn(public_url))]
     pub public_url: Option<String>,
 
-    /// life of a session after its last write, default 60s
+    /// proxy to believe about scheme and host: an address, a network like
+    /// 10.0.0.0/8, or none; may be given several times; default: loopback
+    /// and Unix sockets
+    #[argh(option, arg_name = "network")]
+    pub trusted_proxy: Vec<TrustedProxy>,
+
+    /// life of a MSC3886 session after its last write, default 60s
     #[argh(
         option,
         arg_name = "time",
@@ -49,7 +60,16 @@ pub struct Flags {
     )]
     pub ttl: Duration,
 
-    /// largest payload, default 4KiB (4KB is 4000 bytes)
+    /// life of a MSC4108 or MSC4388 session, 2m to 5m, default 5m
+    #[argh(
+        option,
+        arg_name = "time",
+        default = "SIGN_IN_TTL.end().to_owned()",
+        from_str_fn(sign_in_ttl)
+    )]
+    pub sign_in_ttl: Duration,
+
+    /// largest MSC3886 payload, default 4KiB (4KB is 4000 bytes)
     #[argh(option, arg_name = "size", default = "4096", from_str_fn(max_bytes))]
     pub max_bytes: usize,
 
@@ -91,6 +111,55 @@ pub struct Flags {
     pub version: bool,
 }
 
+/// A value of `--trusted-proxy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// Nobody is trusted.
+    None,
+    /// Who connects from there is.
+    Network(IpNet),
+}
+
+impl FromStr for TrustedProxy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        text.parse()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self::Network)
+            .map_err(|_| "write an address, a network like 10.0.0.0/8, or none")
+    }
+}
+
+impl Flags {
+    /// Whom to believe: without a flag loopback, and Unix sockets unless
+    /// nobody is to be.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> TrustedProxies {
+        let mut trusted = TrustedProxies {
+            networks: Vec::new(),
+            local: !self.trusted_proxy.contains(&TrustedProxy::None),
+        };
+        if self.trusted_proxy.is_empty() {
+            let loopback = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()];
+            let lengths = [8, 128];
+            let networks = loopback.into_iter().zip(lengths);
+            trusted.networks = networks
+                .filter_map(|(address, length)| IpNet::new(address, length).ok())
+                .collect();
+        }
+        for proxy in &self.trusted_proxy {
+            if let TrustedProxy::Network(network) = proxy {
+                trusted.networks.push(*network);
+            }
+        }
+        trusted
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
@@ -99,6 +168,10 @@ pub enum Command {
     /// To print this text.
     Print(String),
 }
+
+/// The lives of sign-in sessions that MSC4108 and MSC4388 allow: a user needs
+/// minutes, a server need not keep them longer.
+const SIGN_IN_TTL: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(300);
 
 /// The largest `--max-bytes`. Payloads are some hundred bytes of key
 /// exchange; every connection may hold one while it arrives.
@@ -135,6 +208,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match Flags::from_args(&["rendezvousd"], &words) {
         Ok(flags) if flags.version => Ok(Command::Print(version())),
+        Ok(flags)
+            if flags.trusted_proxy.len() > 1
+                && flags.trusted_proxy.contains(&TrustedProxy::None) =>
+        {
+            Err("--trusted-proxy none stands alone".into())
+        }
         Ok(mut flags) => {
             if flags.listen.is_empty() {
                 flags
@@ -190,6 +269,13 @@ fn ttl(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|ttl| range.contains(ttl))
         .ok_or_else(|| "write a number and a unit, from 1s to 1day, like 90s or 5m".into())
+}
+
+fn sign_in_ttl(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|ttl| SIGN_IN_TTL.contains(ttl))
+        .ok_or_else(|| "MSC4108 and MSC4388 allow 2m to 5m".into())
 }
 
 fn max_bytes(text: &str) -> Result<usize, String> {
@@ -251,6 +337,27 @@ mod tests {
         let flags = flags(&["--ttl", "2m 5s", "--max-bytes=10KiB"]).unwrap();
         assert_eq!(flags.ttl, Duration::from_secs(125));
         assert_eq!(flags.max_bytes, 10_240);
+    }
+
+    #[test]
+    fn loopback_and_unix_sockets_are_trusted_unless_said_otherwise() {
+        let trusted = |words: &[&str]| flags(words).unwrap().trusted_proxies();
+        let networks = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let default = trusted(&[]);
+        assert!(default.local);
+        assert_eq!(default.networks, networks(&["127.0.0.1/8", "::1/128"]));
+        let given = trusted(&[
+            "--trusted-proxy",
+            "10.0.0.0/8",
+            "--trusted-proxy",
+            "fd00::1",
+        ]);
+        assert!(given.local);
+        assert_eq!(given.networks, networks(&["10.0.0.0/8", "fd00::1/128"]));
+        let none = trusted(&["--trusted-proxy", "none"]);
+        assert!(!none.local && none.networks.is_empty());
     }
 
     #[test]

@@ -10,7 +10,9 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use rendezvousd::api::{self, Api, MSC3886_PATH};
+use rendezvousd::api::{
+    self, Api, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
+};
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::clock::Clock;
 use rendezvousd::logging;
@@ -66,9 +68,11 @@ fn serve(flags: Flags) -> Result<(), String> {
         Arc::clone(&store),
         clock,
         api::Settings {
+            trusted_proxies: flags.trusted_proxies(),
             prefix: flags.prefix,
             public_url: flags.public_url,
             ttl: flags.ttl,
+            sign_in_ttl: flags.sign_in_ttl,
             max_bytes: flags.max_bytes,
         },
     ));
@@ -101,18 +105,21 @@ fn connections(flags: &Flags) -> usize {
 
 /// Says which limits are in force.
 fn describe(flags: &Flags, settings: &server::Settings) {
-    let ceiling = Store::ceiling(flags.max_entries, flags.max_bytes);
+    let payload = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
+    let ceiling = Store::ceiling(flags.max_entries, payload);
     info!(
-        "rendezvousd {}: MSC3886 at {}/ and {MSC3886_PATH}",
+        "rendezvousd {}: MSC3886 and MSC4108 at {}/, {MSC3886_PATH} and {MSC4108_PATH}; \
+         MSC4388 at {MSC4388_PATH} and {STABLE_PATH}",
         env!("CARGO_PKG_VERSION"),
         flags.prefix
     );
     info!(
-        "limits: {} sessions of {} bytes for {}, {} connections on {} workers; \
-         the sessions take at most {}",
+        "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
+         for {}; {} connections on {} workers; the sessions take at most {}",
         flags.max_entries,
         flags.max_bytes,
         humantime::format_duration(flags.ttl),
+        humantime::format_duration(flags.sign_in_ttl),
         settings.max_connections,
         settings.workers,
         ByteSize(ceiling),

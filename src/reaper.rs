@@ -61,7 +61,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::session::{Content, Lifetime};
+    use crate::session::{Content, Lifetime, Protocol};
 
     #[test]
     fn expired_sessions_go_without_being_asked_for() {
@@ -72,7 +72,7 @@ mod tests {
         let lifetime = Lifetime::SinceWrite(Duration::from_millis(1));
         for _ in 0..200 {
             store
-                .create(content.clone(), lifetime, clock.now())
+                .create(content.clone(), Protocol::Msc3886, lifetime, clock.now())
                 .unwrap();
         }
         let patience = Instant::now() + Duration::from_secs(20);

@@ -53,9 +53,11 @@ impl fmt::Display for SessionId {
 
 /// Which write of a session this is.
 ///
-/// The first revision of a session is a random 64-bit number and each write
-/// adds one, so the number alone is unique to session and revision and says
-/// nothing about the payload. An `ETag` is this number in hexadecimal.
+/// In the tagged family the first revision of a session is a random 64-bit
+/// number and each write adds one, so the number alone is unique to session
+/// and revision and says nothing about the payload. An `ETag` is this number
+/// in hexadecimal. In the sequenced family it counts the writes from 0, and a
+/// sequence token is it in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revision(u64);
 
@@ -67,6 +69,12 @@ impl Revision {
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
     }
 
     /// The revision that the next write makes.
@@ -157,6 +165,39 @@ impl AsRef<[u8]> for Content {
     }
 }
 
+/// The protocol that a session was made over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MSC3886: any media type, entity tags.
+    Msc3886,
+    /// MSC4108 in its text of 2024: `text/plain`, entity tags.
+    Msc4108,
+    /// MSC4388: JSON bodies, sequence tokens.
+    Msc4388,
+}
+
+/// What tells the revisions of a session apart on the wire. A session
+/// answers to requests of its own family only: a payload of any bytes has no
+/// JSON form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Entity tags.
+    Tagged,
+    /// Sequence tokens.
+    Sequenced,
+}
+
+impl Protocol {
+    /// The family it belongs to.
+    #[must_use]
+    pub fn family(self) -> Family {
+        match self {
+            Self::Msc3886 | Self::Msc4108 => Family::Tagged,
+            Self::Msc4388 => Family::Sequenced,
+        }
+    }
+}
+
 /// When a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -181,6 +222,7 @@ pub struct Session {
     type_length: u8,
     /// Whether a write starts the lifetime anew.
     renewed: bool,
+    protocol: Protocol,
 }
 
 impl Session {
@@ -190,7 +232,13 @@ impl Session {
     /// A session as it is created at `now`. Lifetimes over
     /// [`Self::MAX_LIFETIME`] count as that.
     #[must_use]
-    pub fn new(content: Content, first: Revision, lifetime: Lifetime, now: Moment) -> Self {
+    pub fn new(
+        content: Content,
+        first: Revision,
+        protocol: Protocol,
+        lifetime: Lifetime,
+        now: Moment,
+    ) -> Self {
         let (length, renewed) = match lifetime {
             Lifetime::SinceWrite(length) => (length, true),
             Lifetime::SinceCreation(length) => (length, false),
@@ -203,7 +251,14 @@ impl Session {
             left,
             type_length: content.type_length,
             renewed,
+            protocol,
         }
+    }
+
+    /// The protocol it was made over.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// What was last written.
@@ -282,6 +337,18 @@ mod tests {
         Content::new(text.as_bytes(), "text/plain").unwrap()
     }
 
+    /// A session of content `a`.
+    fn session(first: u64, lifetime: Lifetime, created: u64) -> Session {
+        let first = Revision::new(first);
+        Session::new(
+            content("a"),
+            first,
+            Protocol::Msc3886,
+            lifetime,
+            at(created),
+        )
+    }
+
     #[test]
     fn ids_are_22_characters_of_base64url_and_read_back() {
         let id = SessionId::new([0xfb; 16]);
@@ -329,7 +396,7 @@ mod tests {
     #[test]
     fn msc3886_a_write_extends_the_life_of_a_session() {
         let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
-        let mut session = Session::new(content("a"), Revision::new(7), lifetime, at(1_000));
+        let mut session = session(7, lifetime, 1_000);
         assert!(session.is_live(at(60_999)));
         assert!(!session.is_live(at(61_000)));
         assert_eq!(session.replace(content("b"), at(50_000)), content("a"));
@@ -341,7 +408,7 @@ mod tests {
     #[test]
     fn msc4108_a_write_leaves_the_end_where_it_was() {
         let lifetime = Lifetime::SinceCreation(Duration::from_secs(300));
-        let mut session = Session::new(content("a"), Revision::new(7), lifetime, at(0));
+        let mut session = session(7, lifetime, 0);
         drop(session.replace(content("b"), at(200_000)));
         assert_eq!(session.expires(), 300_000);
         assert_eq!(session.modified(), 200_000);
@@ -350,9 +417,9 @@ mod tests {
     #[test]
     fn a_revision_is_new_even_when_the_payload_is_not() {
         let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
-        let mut session = Session::new(content("same"), Revision::new(1), lifetime, at(0));
+        let mut session = session(1, lifetime, 0);
         let before = session.revision();
-        drop(session.replace(content("same"), at(1)));
+        drop(session.replace(content("a"), at(1)));
         assert_ne!(session.revision(), before);
     }
 }

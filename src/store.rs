@@ -1,18 +1,26 @@
 //! The sessions of the server: one mutex around an LRU map and an index of
 //! expiries. Nothing here reads a clock or knows a protocol.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
 use crate::clock::Moment;
-use crate::session::{Content, Lifetime, Revision, Session, SessionId};
+use crate::session::{Content, Family, Lifetime, Protocol, Revision, Session, SessionId};
 
 /// The most a session takes beside its payload, in bytes: map slot, list
 /// entry, index entry and allocator overhead. `tests/memory.rs` measures it.
 pub const SESSION_OVERHEAD: u64 = 250;
+
+/// Transactions recorded a session. A sign-in takes ten writes at most.
+pub const MAX_TRANSACTIONS: usize = 64;
+
+/// The most that the recorded transactions of a session take, in bytes: 16
+/// each, and their list's place in an index that may be half empty.
+pub const TRANSACTIONS_SIZE: u64 = 16 * MAX_TRANSACTIONS as u64 + 112;
 
 /// Why a write was not done.
 #[derive(Debug)]
@@ -22,6 +30,28 @@ pub enum WriteError {
     /// The session is at another revision than the writer thinks; this is
     /// its present state.
     Conflict(Session),
+}
+
+/// What a writer of the sequenced family asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequenced<'a> {
+    /// The revision that the writer thinks is the present one; none if it
+    /// named what cannot be one.
+    pub expected: Option<Revision>,
+    /// The name under which the outcome is recorded and found again.
+    pub transaction: Option<&'a str>,
+}
+
+/// Why a write in sequence was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SequenceError {
+    /// No such session, or none any more.
+    NotFound,
+    /// The session is, or was when this transaction came first, at another
+    /// revision.
+    Conflict,
+    /// [`MAX_TRANSACTIONS`] are recorded already.
+    TooMany,
 }
 
 /// What has happened in a store since it was made.
@@ -43,6 +73,9 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Store {
     capacity: usize,
+    /// Turns transactions' names into numbers that nobody can foresee, so
+    /// that a record takes 16 bytes, not up to 270.
+    names: RandomState,
     inner: Mutex<Inner>,
 }
 
@@ -66,6 +99,9 @@ struct Inner {
     ended: usize,
     /// All that have not, soonest end first.
     expiries: BTreeSet<(Tick, SessionId)>,
+    /// The transactions of those sessions that have any: the number of their
+    /// name, and the revision that they made or nothing for a conflict.
+    transactions: BTreeMap<SessionId, Vec<(u64, Option<NonZeroU64>)>>,
     counts: Counts,
 }
 
@@ -79,10 +115,12 @@ impl Store {
         let room = capacity.saturating_add(capacity.get());
         Self {
             capacity: capacity.get(),
+            names: RandomState::new(),
             inner: Mutex::new(Inner {
                 sessions: LruCache::new(room),
                 ended: 0,
                 expiries: BTreeSet::new(),
+                transactions: BTreeMap::new(),
                 counts: Counts::default(),
             }),
         }
@@ -92,7 +130,8 @@ impl Store {
     /// bytes can take, in bytes.
     #[must_use]
     pub fn ceiling(capacity: NonZeroUsize, payload: usize) -> u64 {
-        let session = payload as u64 + Content::MAX_TYPE as u64 + SESSION_OVERHEAD;
+        let beside = Content::MAX_TYPE as u64 + SESSION_OVERHEAD + TRANSACTIONS_SIZE;
+        let session = payload as u64 + beside;
         session.saturating_mul(capacity.get() as u64)
     }
 
@@ -104,13 +143,18 @@ impl Store {
     pub fn create(
         &self,
         content: Content,
+        protocol: Protocol,
         lifetime: Lifetime,
         now: Moment,
     ) -> Result<(SessionId, Session), getrandom::Error> {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits)?;
         let id = SessionId::new(bits);
-        let session = Session::new(content, Revision::new(getrandom::u64()?), lifetime, now);
+        let first = match protocol.family() {
+            Family::Tagged => Revision::new(getrandom::u64()?),
+            Family::Sequenced => Revision::new(0),
+        };
+        let session = Session::new(content, first, protocol, lifetime, now);
 
         let mut inner = self.lock();
         let displaced = inner.make_room(self.capacity, now);
@@ -123,11 +167,11 @@ impl Store {
     }
 
     /// The session as it is now, and a sign of use.
-    pub fn read(&self, id: SessionId, now: Moment) -> Option<Session> {
-        self.lock().live(id, now).cloned()
+    pub fn read(&self, id: SessionId, family: Family, now: Moment) -> Option<Session> {
+        self.lock().live(id, family, now).cloned()
     }
 
-    /// Replaces the content if the session is still at the revision
+    /// Replaces the content of a tagged session if the session is still at the revision
     /// `expected` (none: whatever the writer saw was never ours), in one
     /// step; returns the session as it is then. A sign of use either way.
     ///
@@ -141,7 +185,7 @@ impl Store {
         now: Moment,
     ) -> Result<Session, WriteError> {
         let mut inner = self.lock();
-        let Some(session) = inner.live(id, now) else {
+        let Some(session) = inner.live(id, Family::Tagged, now) else {
             return Err(WriteError::NotFound);
         };
         if expected != Some(session.revision()) {
@@ -160,10 +204,64 @@ impl Store {
         Ok(written)
     }
 
-    /// Ends a session; false if there was none.
-    pub fn delete(&self, id: SessionId, now: Moment) -> bool {
+    /// Replaces the content of a sequenced session if it is still at the
+    /// revision expected, in one step; returns the revision then present.
+    ///
+    /// A transaction's outcome, success or conflict, is recorded while the
+    /// session lives, and is the answer when it comes again, whatever it
+    /// brings then (MSC4388). Without a transaction, a repeated write is
+    /// known by bringing just what is there.
+    ///
+    /// # Errors
+    /// [`SequenceError`], and nothing but the record has changed.
+    pub fn write_in_sequence(
+        &self,
+        id: SessionId,
+        write: Sequenced<'_>,
+        content: Content,
+        now: Moment,
+    ) -> Result<Revision, SequenceError> {
+        let name = write.transaction.map(|name| self.names.hash_one(name));
         let mut inner = self.lock();
-        if inner.live(id, now).is_none() {
+        let Inner {
+            sessions,
+            transactions,
+            ..
+        } = &mut *inner;
+        let session = live(sessions, id, Family::Sequenced, now).ok_or(SequenceError::NotFound)?;
+        if let Some(name) = name {
+            let recorded = transactions.get(&id).map_or(&[][..], Vec::as_slice);
+            if let Some((_, outcome)) = recorded.iter().find(|(other, _)| *other == name) {
+                let outcome = outcome.map(|number| Revision::new(number.get()));
+                return outcome.ok_or(SequenceError::Conflict);
+            }
+            if recorded.len() >= MAX_TRANSACTIONS {
+                return Err(SequenceError::TooMany);
+            }
+        }
+        let present = session.revision();
+        let mut old = None;
+        let outcome = if write.expected == Some(present) {
+            old = Some(session.replace(content, now));
+            Ok(session.revision())
+        } else if name.is_none() && session.content().payload() == content.payload() {
+            Ok(present)
+        } else {
+            Err(SequenceError::Conflict)
+        };
+        if let Some(name) = name {
+            let made = outcome.ok().and_then(|made| NonZeroU64::new(made.number()));
+            transactions.entry(id).or_default().push((name, made));
+        }
+        drop(inner);
+        drop(old);
+        outcome
+    }
+
+    /// Ends a session; false if there was none.
+    pub fn delete(&self, id: SessionId, family: Family, now: Moment) -> bool {
+        let mut inner = self.lock();
+        if inner.live(id, family, now).is_none() {
             return false;
         }
         let content = inner.end(id);
@@ -204,12 +302,8 @@ impl Store {
 }
 
 impl Inner {
-    /// The session if it has not ended, moved to the recently used side.
-    fn live(&mut self, id: SessionId, now: Moment) -> Option<&mut Session> {
-        if !self.sessions.peek(&id)?.is_live(now) {
-            return None;
-        }
-        self.sessions.get_mut(&id)
+    fn live(&mut self, id: SessionId, family: Family, now: Moment) -> Option<&mut Session> {
+        live(&mut self.sessions, id, family, now)
     }
 
     /// Ends a session. Its entry stays, at the least recently used side,
@@ -217,6 +311,9 @@ impl Inner {
     fn end(&mut self, id: SessionId) -> Option<Content> {
         let session = self.sessions.peek_mut(&id)?;
         self.expiries.remove(&(tick(session.expires()), id));
+        if session.protocol().family() == Family::Sequenced {
+            self.transactions.remove(&id);
+        }
         let content = session.end();
         self.sessions.demote(&id);
         self.ended += 1;
@@ -250,6 +347,20 @@ impl Inner {
     }
 }
 
+/// The session if it has not ended, moved to the recently used side.
+fn live(
+    sessions: &mut LruCache<SessionId, Session>,
+    id: SessionId,
+    family: Family,
+    now: Moment,
+) -> Option<&mut Session> {
+    let session = sessions.peek(&id)?;
+    if !session.is_live(now) || session.protocol().family() != family {
+        return None;
+    }
+    sessions.get_mut(&id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -271,6 +382,12 @@ mod tests {
         Store::new(NonZeroUsize::new(capacity).unwrap())
     }
 
+    fn create(store: &Store, payload: &str, life: Lifetime, now: Moment) -> (SessionId, Session) {
+        store
+            .create(text(payload), Protocol::Msc3886, life, now)
+            .unwrap()
+    }
+
     /// Sweeps once and says how many went.
     fn sweep(store: &Store, now: Moment, limit: usize) -> usize {
         let mut gone = Vec::new();
@@ -281,14 +398,20 @@ mod tests {
     #[test]
     fn a_session_lives_through_create_read_write_delete() {
         let store = store(10);
-        let (id, first) = store.create(text("a"), TTL, at(0)).unwrap();
-        assert_eq!(store.read(id, at(1)).unwrap().content(), text("a"));
+        let (id, first) = create(&store, "a", TTL, at(0));
+        assert_eq!(
+            store.read(id, Family::Tagged, at(1)).unwrap().content(),
+            text("a")
+        );
         let second = store.write(id, Some(first.revision()), text("b"), at(2));
         assert_ne!(second.unwrap().revision(), first.revision());
-        assert_eq!(store.read(id, at(3)).unwrap().content(), text("b"));
-        assert!(store.delete(id, at(4)));
-        assert!(!store.delete(id, at(4)));
-        assert!(store.read(id, at(5)).is_none());
+        assert_eq!(
+            store.read(id, Family::Tagged, at(3)).unwrap().content(),
+            text("b")
+        );
+        assert!(store.delete(id, Family::Tagged, at(4)));
+        assert!(!store.delete(id, Family::Tagged, at(4)));
+        assert!(store.read(id, Family::Tagged, at(5)).is_none());
         let counts = store.counts();
         assert_eq!((counts.created, counts.deleted, counts.live), (1, 1, 0));
     }
@@ -296,7 +419,7 @@ mod tests {
     #[test]
     fn a_stale_or_foreign_revision_changes_nothing() {
         let store = store(10);
-        let (id, first) = store.create(text("a"), TTL, at(0)).unwrap();
+        let (id, first) = create(&store, "a", TTL, at(0));
         let second = store
             .write(id, Some(first.revision()), text("b"), at(0))
             .unwrap();
@@ -306,17 +429,20 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(store.read(id, at(0)).unwrap().content(), text("b"));
+        assert_eq!(
+            store.read(id, Family::Tagged, at(0)).unwrap().content(),
+            text("b")
+        );
     }
 
     #[test]
     fn an_expired_session_is_gone_at_once_and_swept_later() {
         let store = store(10);
-        let (id, first) = store.create(text("a"), TTL, at(0)).unwrap();
-        assert!(store.read(id, at(59_999)).is_some());
+        let (id, first) = create(&store, "a", TTL, at(0));
+        assert!(store.read(id, Family::Tagged, at(59_999)).is_some());
         let end = at(60_000);
-        assert!(store.read(id, end).is_none());
-        assert!(!store.delete(id, end));
+        assert!(store.read(id, Family::Tagged, end).is_none());
+        assert!(!store.delete(id, Family::Tagged, end));
         let write = store.write(id, Some(first.revision()), text("b"), end);
         assert!(matches!(write, Err(WriteError::NotFound)));
         assert_eq!(store.counts().live, 1);
@@ -328,7 +454,7 @@ mod tests {
     #[test]
     fn a_write_moves_the_expiry_in_the_index_too() {
         let store = store(10);
-        let (id, first) = store.create(text("a"), TTL, at(0)).unwrap();
+        let (id, first) = create(&store, "a", TTL, at(0));
         store
             .write(id, Some(first.revision()), text("b"), at(30_000))
             .unwrap();
@@ -340,7 +466,7 @@ mod tests {
     fn a_sweep_stops_at_its_limit() {
         let store = store(10);
         for _ in 0..7 {
-            store.create(text("a"), TTL, at(0)).unwrap();
+            create(&store, "a", TTL, at(0));
         }
         assert_eq!(sweep(&store, at(60_256), 5), 5);
         assert_eq!(sweep(&store, at(60_256), 5), 2);
@@ -349,30 +475,30 @@ mod tests {
     #[test]
     fn a_full_store_evicts_what_was_not_used_for_longest() {
         let store = store(2);
-        let (old, _) = store.create(text("a"), TTL, at(0)).unwrap();
-        let (idle, _) = store.create(text("b"), TTL, at(1)).unwrap();
-        store.read(old, at(2));
-        let (new, _) = store.create(text("c"), TTL, at(3)).unwrap();
-        assert!(store.read(old, at(4)).is_some());
-        assert!(store.read(idle, at(4)).is_none());
-        assert!(store.read(new, at(4)).is_some());
+        let (old, _) = create(&store, "a", TTL, at(0));
+        let (idle, _) = create(&store, "b", TTL, at(1));
+        store.read(old, Family::Tagged, at(2));
+        let (new, _) = create(&store, "c", TTL, at(3));
+        assert!(store.read(old, Family::Tagged, at(4)).is_some());
+        assert!(store.read(idle, Family::Tagged, at(4)).is_none());
+        assert!(store.read(new, Family::Tagged, at(4)).is_some());
         assert_eq!(store.counts().evicted, 1);
     }
 
     #[test]
     fn ended_sessions_make_room_before_any_live_one() {
         let store = store(3);
-        let (one, _) = store.create(text("a"), TTL, at(0)).unwrap();
-        let (two, _) = store.create(text("b"), TTL, at(0)).unwrap();
-        let (three, _) = store.create(text("c"), TTL, at(0)).unwrap();
-        store.delete(three, at(1));
-        store.delete(two, at(1));
+        let (one, _) = create(&store, "a", TTL, at(0));
+        let (two, _) = create(&store, "b", TTL, at(0));
+        let (three, _) = create(&store, "c", TTL, at(0));
+        store.delete(three, Family::Tagged, at(1));
+        store.delete(two, Family::Tagged, at(1));
         // Asking for what has ended does not keep its entry.
-        assert!(store.read(two, at(2)).is_none());
-        assert!(!store.delete(two, at(2)));
-        store.create(text("d"), TTL, at(3)).unwrap();
-        store.create(text("e"), TTL, at(3)).unwrap();
-        assert!(store.read(one, at(4)).is_some());
+        assert!(store.read(two, Family::Tagged, at(2)).is_none());
+        assert!(!store.delete(two, Family::Tagged, at(2)));
+        create(&store, "d", TTL, at(3));
+        create(&store, "e", TTL, at(3));
+        assert!(store.read(one, Family::Tagged, at(4)).is_some());
         assert_eq!((store.counts().evicted, store.counts().live), (0, 3));
     }
 
@@ -380,19 +506,19 @@ mod tests {
     fn a_full_store_gives_up_expired_sessions_first() {
         let store = store(2);
         let short = Lifetime::SinceWrite(Duration::from_secs(1));
-        let (live, _) = store.create(text("a"), TTL, at(0)).unwrap();
-        let (dead, _) = store.create(text("b"), short, at(0)).unwrap();
-        store.read(dead, at(10));
-        store.create(text("c"), TTL, at(2_000)).unwrap();
-        assert!(store.read(live, at(2_000)).is_some());
+        let (live, _) = create(&store, "a", TTL, at(0));
+        let (dead, _) = create(&store, "b", short, at(0));
+        store.read(dead, Family::Tagged, at(10));
+        create(&store, "c", TTL, at(2_000));
+        assert!(store.read(live, Family::Tagged, at(2_000)).is_some());
         assert_eq!(store.counts().evicted, 0);
     }
 
     #[test]
     fn equal_payloads_have_different_revisions() {
         let store = store(2);
-        let (_, one) = store.create(text("a"), TTL, at(0)).unwrap();
-        let (_, two) = store.create(text("a"), TTL, at(0)).unwrap();
+        let (_, one) = create(&store, "a", TTL, at(0));
+        let (_, two) = create(&store, "a", TTL, at(0));
         assert_ne!(one.revision(), two.revision());
     }
 
@@ -400,7 +526,7 @@ mod tests {
     fn a_payload_is_freed_at_once_when_its_session_lets_go_of_it() {
         let held = |content: Content| Arc::downgrade(&content.shared());
         let store = store(1);
-        let (id, first) = store.create(text("a"), TTL, at(0)).unwrap();
+        let (id, first) = create(&store, "a", TTL, at(0));
         let (a, revision) = (held(first.content()), first.revision());
         drop(first);
         assert!(a.upgrade().is_some());
@@ -410,17 +536,114 @@ mod tests {
         let b = held(second.content());
         drop(second);
 
-        let (id, third) = store.create(text("c"), TTL, at(0)).unwrap();
+        let (id, third) = create(&store, "c", TTL, at(0));
         assert!(b.upgrade().is_none(), "evicted");
         let c = held(third.content());
         drop(third);
-        store.delete(id, at(0));
+        store.delete(id, Family::Tagged, at(0));
         assert!(c.upgrade().is_none(), "deleted");
 
-        let (_, last) = store.create(text("d"), TTL, at(0)).unwrap();
+        let (_, last) = create(&store, "d", TTL, at(0));
         let d = held(last.content());
         drop(last);
         sweep(&store, at(60_256), 1);
         assert!(d.upgrade().is_none(), "expired");
+    }
+
+    fn sequenced(store: &Store) -> SessionId {
+        let life = Lifetime::SinceCreation(Duration::from_secs(300));
+        let made = store.create(text("a"), Protocol::Msc4388, life, at(0));
+        made.unwrap().0
+    }
+
+    fn write(
+        store: &Store,
+        id: SessionId,
+        expected: u64,
+        transaction: Option<&str>,
+        payload: &str,
+    ) -> Result<u64, SequenceError> {
+        let write = Sequenced {
+            expected: Some(Revision::new(expected)),
+            transaction,
+        };
+        store
+            .write_in_sequence(id, write, text(payload), at(1))
+            .map(Revision::number)
+    }
+
+    #[test]
+    fn msc4388_the_sequence_counts_successful_writes() {
+        let store = store(2);
+        let id = sequenced(&store);
+        assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+        assert_eq!(
+            write(&store, id, 0, None, "c"),
+            Err(SequenceError::Conflict)
+        );
+        assert_eq!(write(&store, id, 1, None, "c"), Ok(2));
+        let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+        assert_eq!(session.content(), text("c"));
+    }
+
+    #[test]
+    fn msc4388_a_repeated_write_without_a_transaction_is_known_by_its_payload() {
+        let store = store(2);
+        let id = sequenced(&store);
+        assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+        assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+        assert_eq!(write(&store, id, 9, None, "b"), Ok(1));
+        assert_eq!(
+            write(&store, id, 0, Some("t"), "b"),
+            Err(SequenceError::Conflict)
+        );
+    }
+
+    #[test]
+    fn msc4388_a_transaction_has_one_outcome_for_the_life_of_the_session() {
+        let store = store(2);
+        let id = sequenced(&store);
+        assert_eq!(write(&store, id, 0, Some("one"), "b"), Ok(1));
+        assert_eq!(write(&store, id, 1, Some("two"), "c"), Ok(2));
+        let late = Err(SequenceError::Conflict);
+        assert_eq!(write(&store, id, 1, Some("late"), "d"), late);
+        // Each again, with whatever else.
+        assert_eq!(write(&store, id, 2, Some("one"), "x"), Ok(1));
+        assert_eq!(write(&store, id, 0, Some("two"), "y"), Ok(2));
+        assert_eq!(write(&store, id, 2, Some("late"), "z"), late);
+        let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+        assert_eq!(session.content(), text("c"));
+    }
+
+    #[test]
+    fn transactions_are_bounded_and_end_with_their_session() {
+        let store = store(2);
+        let id = sequenced(&store);
+        for number in 0..MAX_TRANSACTIONS as u64 {
+            let name = number.to_string();
+            assert_eq!(write(&store, id, number, Some(&name), "b"), Ok(number + 1));
+        }
+        let more = write(&store, id, 64, Some("more"), "b");
+        assert_eq!(more, Err(SequenceError::TooMany));
+        assert_eq!(write(&store, id, 0, Some("0"), "b"), Ok(1));
+        assert_eq!(store.lock().transactions.len(), 1);
+        assert!(store.delete(id, Family::Sequenced, at(2)));
+        assert!(store.lock().transactions.is_empty());
+        let gone = write(&store, id, 0, Some("0"), "b");
+        assert_eq!(gone, Err(SequenceError::NotFound));
+    }
+
+    #[test]
+    fn a_session_answers_to_its_own_family_only() {
+        let store = store(2);
+        let id = sequenced(&store);
+        let (tagged, first) = create(&store, "a", TTL, at(0));
+        assert!(store.read(id, Family::Tagged, at(1)).is_none());
+        assert!(!store.delete(id, Family::Tagged, at(1)));
+        let foreign = store.write(id, Some(Revision::new(0)), text("b"), at(1));
+        assert!(matches!(foreign, Err(WriteError::NotFound)));
+        assert!(store.read(tagged, Family::Sequenced, at(1)).is_none());
+        let foreign = write(&store, tagged, first.revision().number(), None, "b");
+        assert_eq!(foreign, Err(SequenceError::NotFound));
     }
 }

@@ -26,6 +26,22 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
         (&["--ttl", "2days"], &["--ttl", "'2days'", "1day"]),
         (&["--ttl", "soon"], &["--ttl", "'soon'", "90s"]),
         (&["--ttl"], &["--ttl"]),
+        (
+            &["--sign-in-ttl", "1m"],
+            &["--sign-in-ttl", "'1m'", "2m to 5m"],
+        ),
+        (
+            &["--sign-in-ttl", "301s"],
+            &["--sign-in-ttl", "'301s'", "2m to 5m"],
+        ),
+        (
+            &["--trusted-proxy", "nginx"],
+            &["--trusted-proxy", "'nginx'", "10.0.0.0/8"],
+        ),
+        (
+            &["--trusted-proxy", "none", "--trusted-proxy", "::1"],
+            &["none stands alone"],
+        ),
         (&["--max-bytes", "0"], &["--max-bytes", "'0'", "4KiB"]),
         (&["--max-bytes", "2MiB"], &["--max-bytes", "'2MiB'", "1MiB"]),
         (&["--max-bytes", "5GiB"], &["--max-bytes", "'5GiB'", "1MiB"]),
@@ -116,11 +132,15 @@ fn the_start_names_the_limits_in_resolved_numbers() {
     let daemon = Daemon::start(&flags);
     let start = daemon.start.join("\n");
     for part in [
-        "500 sessions of 4000 bytes for 1m 30s",
+        "500 sessions, MSC3886 of 4000 bytes for 1m 30s, sign-in of 4096 bytes for 5m",
         "99 connections on 3 workers",
-        // 500 × (4000 + 127 of type + 250)
-        "at most 2.1 MiB",
-        "MSC3886 at /rendezvous/ and /_matrix/client/unstable/org.matrix.msc3886/rendezvous",
+        // 500 × (4096 + 127 of type + 250 + 1136 of transactions)
+        "at most 2.7 MiB",
+        "MSC3886 and MSC4108 at /rendezvous/, \
+         /_matrix/client/unstable/org.matrix.msc3886/rendezvous and \
+         /_matrix/client/unstable/org.matrix.msc4108/rendezvous; \
+         MSC4388 at /_matrix/client/unstable/io.element.msc4388/rendezvous and \
+         /_matrix/client/v1/rendezvous",
     ] {
         assert!(start.contains(part), "{part:?} is missing:\n{start}");
     }
@@ -134,7 +154,7 @@ fn more_than_the_machine_has_is_a_warning_with_both_numbers() {
     let warning = daemon.start.iter().find(|line| line.contains("WARN"));
     let warning = warning.expect("a warning");
     assert!(
-        warning.contains("can take 9.5 TiB and this machine has"),
+        warning.contains("can take 9.6 TiB and this machine has"),
         "{warning}"
     );
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use rendezvousd::clock::Clock;
-use rendezvousd::session::{Content, Lifetime};
+use rendezvousd::session::{Content, Lifetime, Protocol};
 use rendezvousd::store::{SESSION_OVERHEAD, Store};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -30,7 +30,9 @@ fn overhead(sessions: usize, payload: usize) -> usize {
         let payload = &bytes[..payload + number % 16];
         payloads += payload.len();
         let content = Content::new(payload, "text/plain").unwrap();
-        store.create(content, lifetime, clock.now()).unwrap();
+        store
+            .create(content, Protocol::Msc3886, lifetime, clock.now())
+            .unwrap();
     }
     let change = region.change();
     let held = change.bytes_allocated - change.bytes_deallocated;

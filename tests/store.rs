@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use rendezvousd::clock::Moment;
-use rendezvousd::session::{Content, Lifetime, Revision, SessionId};
+use rendezvousd::session::{Content, Family, Lifetime, Protocol, Revision, SessionId};
 use rendezvousd::store::{Store, WriteError};
 
 const CAPACITY: usize = 5;
@@ -141,7 +141,9 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 } else {
                     Lifetime::SinceWrite(length)
                 };
-                let (id, session) = store.create(text(payload), lifetime, now).unwrap();
+                let (id, session) = store
+                    .create(text(payload), Protocol::Msc3886, lifetime, now)
+                    .unwrap();
                 naive.make_room();
                 naive.rows.push(Row {
                     id,
@@ -156,7 +158,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 let Some((id, _)) = pick(session) else {
                     continue;
                 };
-                let seen = store.read(id, now);
+                let seen = store.read(id, Family::Tagged, now);
                 let expected = naive.used(id);
                 prop_assert_eq!(seen.is_some(), expected.is_some());
                 if let (Some(seen), Some(expected)) = (seen, expected) {
@@ -209,7 +211,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 if expected {
                     naive.rows.pop();
                 }
-                prop_assert_eq!(store.delete(id, now), expected);
+                prop_assert_eq!(store.delete(id, Family::Tagged, now), expected);
             }
             Operation::Sweep { limit } => {
                 let mut gone = Vec::new();

@@ -1,6 +1,6 @@
 //! Answers that the protocols share.
 
-use crate::http::{Body, Response};
+use crate::http::{Body, Head, Response};
 
 /// On every answer of every path.
 ///
@@ -59,4 +59,32 @@ pub(super) fn method_not_allowed(allow: &str) -> Response {
         "The path does not understand this method",
     )
     .field("Allow", allow)
+}
+
+pub(super) fn not_found() -> Response {
+    error(404, "M_NOT_FOUND", "There is no such session, or no longer")
+}
+
+pub(super) fn too_large() -> Response {
+    error(413, "M_TOO_LARGE", "The payload is too large")
+}
+
+/// Whether a browser would show the answer as a page. MSC4388 asks servers
+/// to refuse that; MSC3886 payloads, of any type and on the homeserver's
+/// host name, need it no less.
+pub(super) fn navigates(head: &Head<'_, '_>) -> bool {
+    let is = |name, value: &[u8]| head.value(name) == Some(value);
+    head.value("Sec-Fetch-Dest")
+        .is_some_and(|dest| dest != b"empty")
+        || is("Sec-Fetch-Mode", b"navigate")
+        || is("Sec-Fetch-User", b"?1")
+        || is("Sec-Fetch-Site", b"none")
+}
+
+pub(super) fn navigation_refused() -> Response {
+    error(
+        403,
+        "M_FORBIDDEN",
+        "A rendezvous is for programs and not shown in a browser",
+    )
 }

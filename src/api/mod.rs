@@ -1,9 +1,13 @@
-//! What goes over the wire: routes, errors, CORS; one file a protocol. A
-//! request and the store in, a response out, no I/O.
+//! What goes over the wire: routes, errors, CORS; one file a family of
+//! protocols. A request and the store in, a response out, no I/O.
 
 mod answer;
-mod msc3886;
+mod msc4388;
+mod proxy;
 mod tag;
+mod tagged;
+
+pub use proxy::TrustedProxies;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +16,26 @@ use std::time::Duration;
 use tiny_http::Method;
 
 use crate::clock::Clock;
-use crate::http::{Handler, Head, Refusal, Request, Response};
-use crate::session::SessionId;
+use crate::http::{Handler, Head, Peer, Refusal, Request, Response};
+use crate::session::{Protocol, SessionId};
 use crate::store::Store;
+use msc4388::Stability;
 
 /// Where MSC3886 lives on a homeserver's host name (its "Unstable prefix").
 pub const MSC3886_PATH: &str = "/_matrix/client/unstable/org.matrix.msc3886/rendezvous";
+
+/// Where MSC4108 lives there.
+pub const MSC4108_PATH: &str = "/_matrix/client/unstable/org.matrix.msc4108/rendezvous";
+
+/// Where MSC4388 lives there while it is not accepted.
+pub const MSC4388_PATH: &str = "/_matrix/client/unstable/io.element.msc4388/rendezvous";
+
+/// Where MSC4388 will live once it is.
+pub const STABLE_PATH: &str = "/_matrix/client/v1/rendezvous";
+
+/// The largest payload of the sign-in protocols, in bytes, as MSC4108 and
+/// MSC4388 fix it.
+pub const SIGN_IN_MAX_BYTES: usize = 4096;
 
 /// What the operator decides about the protocols.
 #[derive(Clone, Debug)]
@@ -26,10 +44,14 @@ pub struct Settings {
     /// and not ending with a slash.
     pub prefix: String,
     /// The URL, without a slash at its end, that clients reach us at; without
-    /// it `Location` is a path.
+    /// it `Location` is a path and `url` is made of the request's host.
     pub public_url: Option<String>,
+    /// Whose word about scheme and host is taken.
+    pub trusted_proxies: TrustedProxies,
     /// How long a MSC3886 session lives after its last write.
     pub ttl: Duration,
+    /// How long a MSC4108 or MSC4388 session lives.
+    pub sign_in_ttl: Duration,
     /// The largest MSC3886 payload, in bytes.
     pub max_bytes: usize,
 }
@@ -60,13 +82,35 @@ pub struct Api {
     counters: Counters,
 }
 
+/// What a path below one of ours is spoken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    /// The target of homeservers' redirects: MSC3886 or MSC4108, as the
+    /// client has it.
+    Redirected,
+    Msc3886,
+    Msc4108,
+    Msc4388(Stability),
+}
+
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route<'a> {
-    /// Where sessions are created, without a slash at its end.
-    Create(&'a str),
+enum Place<'a> {
+    /// Where sessions are created.
+    Create,
     /// A session, if there can be one of that name.
     Session(Option<SessionId>),
+    /// A write to a session under a name of its own, MSC4388 only.
+    Transaction(Option<SessionId>, &'a str),
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Route<'a> {
+    wire: Wire,
+    /// The path where sessions are created, without a slash at its end.
+    base: &'a str,
+    place: Place<'a>,
 }
 
 impl Api {
@@ -87,36 +131,102 @@ impl Api {
         &self.counters
     }
 
-    fn route(&self, path: &str) -> Option<Route<'_>> {
-        [MSC3886_PATH, self.settings.prefix.as_str()]
-            .into_iter()
-            .find_map(|base| match path.strip_prefix(base)? {
-                "" | "/" => Some(Route::Create(base)),
-                rest => {
-                    let name = rest.strip_prefix('/')?;
-                    (!name.contains('/')).then(|| Route::Session(SessionId::parse(name)))
-                }
-            })
+    fn route<'a>(&'a self, path: &'a str) -> Option<Route<'a>> {
+        [
+            (self.settings.prefix.as_str(), Wire::Redirected),
+            (MSC4108_PATH, Wire::Msc4108),
+            (STABLE_PATH, Wire::Msc4388(Stability::Stable)),
+            (MSC4388_PATH, Wire::Msc4388(Stability::Unstable)),
+            (MSC3886_PATH, Wire::Msc3886),
+        ]
+        .into_iter()
+        .find_map(|(base, wire)| {
+            let place = match path.strip_prefix(base)? {
+                "" | "/" => Place::Create,
+                rest => match rest.strip_prefix('/')?.split_once('/') {
+                    None => Place::Session(SessionId::parse(&rest[1..])),
+                    Some((id, name)) if matches!(wire, Wire::Msc4388(_)) && !name.contains('/') => {
+                        Place::Transaction(SessionId::parse(id), name)
+                    }
+                    Some(_) => return None,
+                },
+            };
+            Some(Route { wire, base, place })
+        })
+    }
+
+    fn create(&self, route: Route<'_>, request: &Request<'_, '_>, peer: Peer) -> Response {
+        let protocol = match route.wire {
+            Wire::Redirected => tagged::protocol_of(&request.head),
+            Wire::Msc4108 => Protocol::Msc4108,
+            Wire::Msc3886 => {
+                return self.tagged_create(Protocol::Msc3886, route.base, None, request);
+            }
+            Wire::Msc4388(_) => return self.msc4388_create(request),
+        };
+        let origin = self.settings.public_url.clone();
+        let origin = origin
+            .or_else(|| self.settings.trusted_proxies.origin(&request.head, peer))
+            .unwrap_or_default();
+        let url = format!("{origin}{}", route.base);
+        self.tagged_create(protocol, route.base, Some(&url), request)
+    }
+
+    fn tagged(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
+        match request.head.method {
+            Method::Get | Method::Head => self.tagged_read(id, request),
+            Method::Put => self.tagged_write(id, request),
+            Method::Delete => self.tagged_delete(id),
+            _ => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
+        }
+    }
+
+    fn sequenced(
+        &self,
+        place: Place<'_>,
+        stability: Stability,
+        request: &Request<'_, '_>,
+    ) -> Response {
+        match (place, &request.head.method) {
+            (Place::Create, Method::Get | Method::Head) => Self::msc4388_discover(),
+            (Place::Create, _) => answer::method_not_allowed("GET, HEAD, POST, OPTIONS"),
+            (Place::Session(id), Method::Get | Method::Head) => self.msc4388_read(id, request),
+            (Place::Session(id), Method::Put) => self.msc4388_write(id, None, stability, request),
+            (Place::Session(id), Method::Delete) => self.msc4388_delete(id),
+            (Place::Session(_), _) => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
+            (Place::Transaction(id, name), Method::Put) => {
+                self.msc4388_write(id, Some(name), stability, request)
+            }
+            (Place::Transaction(..), _) => answer::method_not_allowed("PUT, OPTIONS"),
+        }
     }
 }
 
 impl Handler for Api {
-    fn body_limit(&self, _head: &Head<'_, '_>) -> usize {
-        self.settings.max_bytes
+    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
+        let either = self.settings.max_bytes.max(SIGN_IN_MAX_BYTES);
+        let Some(route) = self.route(head.path) else {
+            return either;
+        };
+        match (route.wire, route.place) {
+            (Wire::Msc4388(_), _) => msc4388::BODY_LIMIT,
+            (Wire::Msc3886, Place::Create) => self.max_bytes(Protocol::Msc3886),
+            (Wire::Msc4108, Place::Create) => self.max_bytes(Protocol::Msc4108),
+            (Wire::Redirected, Place::Create) => self.max_bytes(tagged::protocol_of(head)),
+            _ => either,
+        }
     }
 
-    fn answer(&self, request: &Request<'_, '_>) -> Response {
+    fn answer(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
         let Some(route) = self.route(request.head.path) else {
             return answer::error(404, "M_UNRECOGNIZED", "There is nothing at this path");
         };
-        match (route, &request.head.method) {
-            (_, Method::Options) => answer::preflight(),
-            (Route::Create(base), Method::Post) => self.msc3886_create(base, request),
-            (Route::Create(_), _) => answer::method_not_allowed("POST, OPTIONS"),
-            (Route::Session(id), Method::Get | Method::Head) => self.msc3886_read(id, request),
-            (Route::Session(id), Method::Put) => self.msc3886_write(id, request),
-            (Route::Session(id), Method::Delete) => self.msc3886_delete(id),
-            (Route::Session(_), _) => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
+        match (route.wire, route.place, &request.head.method) {
+            (_, _, Method::Options) => answer::preflight(),
+            (_, Place::Create, Method::Post) => self.create(route, request, peer),
+            (Wire::Msc4388(stability), place, _) => self.sequenced(place, stability, request),
+            (_, Place::Session(id), _) => self.tagged(id, request),
+            _ => answer::method_not_allowed("POST, OPTIONS"),
         }
     }
 
@@ -140,25 +250,48 @@ mod tests {
         let settings = Settings {
             prefix: prefix.into(),
             public_url: None,
+            trusted_proxies: TrustedProxies {
+                networks: Vec::new(),
+                local: false,
+            },
             ttl: Duration::from_secs(60),
+            sign_in_ttl: Duration::from_secs(300),
             max_bytes: 4096,
         };
         Api::new(store, Clock::start(), settings)
     }
 
+    const ID: &str = "-_v7-_v7-_v7-_v7-_v7-w";
+
     #[test]
     fn paths_lead_where_the_protocols_say() {
         let api = api("/rendezvous");
-        let id = "-_v7-_v7-_v7-_v7-_v7-w";
-        let session = Some(Route::Session(SessionId::parse(id)));
-        for base in [MSC3886_PATH, "/rendezvous"] {
-            assert_eq!(api.route(base), Some(Route::Create(base)));
-            assert_eq!(api.route(&format!("{base}/")), Some(Route::Create(base)));
-            assert_eq!(api.route(&format!("{base}/{id}")), session);
-            let other = api.route(&format!("{base}/other"));
-            assert_eq!(other, Some(Route::Session(None)));
-            assert_eq!(api.route(&format!("{base}/{id}/")), None);
-            assert_eq!(api.route(&format!("{base}x")), None);
+        for (base, wire) in [
+            ("/rendezvous", Wire::Redirected),
+            (MSC3886_PATH, Wire::Msc3886),
+            (MSC4108_PATH, Wire::Msc4108),
+            (MSC4388_PATH, Wire::Msc4388(Stability::Unstable)),
+            (STABLE_PATH, Wire::Msc4388(Stability::Stable)),
+        ] {
+            let place = |rest: &str| {
+                let path = format!("{base}{rest}");
+                let route = api.route(&path)?;
+                assert_eq!((route.wire, route.base), (wire, base));
+                Some(match route.place {
+                    Place::Create => "create".to_owned(),
+                    Place::Session(id) => format!("session {}", id.is_some()),
+                    Place::Transaction(id, name) => format!("{name} {}", id.is_some()),
+                })
+            };
+            assert_eq!(place("").as_deref(), Some("create"));
+            assert_eq!(place("/").as_deref(), Some("create"));
+            assert_eq!(place(&format!("/{ID}")).as_deref(), Some("session true"));
+            assert_eq!(place("/other").as_deref(), Some("session false"));
+            let transactions = matches!(wire, Wire::Msc4388(_));
+            let named = transactions.then_some("t.1 true");
+            assert_eq!(place(&format!("/{ID}/t.1")).as_deref(), named);
+            assert_eq!(place(&format!("/{ID}/t/1")), None);
+            assert!(api.route(&format!("{base}x")).is_none());
         }
         for path in ["", "/", "*", "/_matrix", "/rendezvou"] {
             assert_eq!(api.route(path), None, "{path:?}");
@@ -168,9 +301,10 @@ mod tests {
     #[test]
     fn an_empty_prefix_serves_the_root_beside_the_matrix_paths() {
         let api = api("");
-        assert_eq!(api.route("/"), Some(Route::Create("")));
-        assert_eq!(api.route("/x"), Some(Route::Session(None)));
-        assert_eq!(api.route(MSC3886_PATH), Some(Route::Create(MSC3886_PATH)));
-        assert_eq!(api.route("/_matrix/client"), None);
+        let place = |path| api.route(path).map(|route| (route.wire, route.place));
+        assert_eq!(place("/"), Some((Wire::Redirected, Place::Create)));
+        assert_eq!(place("/x"), Some((Wire::Redirected, Place::Session(None))));
+        assert_eq!(place(MSC3886_PATH), Some((Wire::Msc3886, Place::Create)));
+        assert_eq!(place("/_matrix/client"), None);
     }
 }

@@ -235,11 +235,18 @@ fn split_target(target: &str) -> (Option<&str>, &str) {
 
 /// RFC 9112, section 3.2: a Host that is no `uri-host [":" port]` is a 400.
 fn host(value: &[u8]) -> Result<&str, Refusal> {
-    let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
-    if !value.iter().all(legal) {
-        return Err(Refusal::malformed("The Host field is malformed"));
-    }
-    str::from_utf8(value).map_err(|_| Refusal::malformed("The Host field is malformed"))
+    str::from_utf8(value)
+        .ok()
+        .filter(|text| is_host(text))
+        .ok_or(Refusal::malformed("The Host field is malformed"))
+}
+
+/// Whether a text has only the characters of host and port (RFC 3986, section
+/// 3.2.2); the empty one does.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b))
 }
 
 /// Digits only (RFC 9110, section 8.6); a number beyond 64 bits is as good

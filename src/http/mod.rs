@@ -7,8 +7,10 @@ mod head;
 mod response;
 
 pub use decoder::{Decoder, Step};
-pub use head::{Framing, Head, Request};
+pub use head::{Framing, Head, Request, is_host};
 pub use response::{Body, Ending, Response};
+
+use std::net::IpAddr;
 
 use tiny_http::StatusCode;
 
@@ -20,13 +22,22 @@ pub const HEAD_LIMIT: usize = 8 * 1024;
 /// browser's twenty.
 pub const FIELD_LIMIT: usize = 64;
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A program on this machine, over a Unix socket.
+    Local,
+    /// An address; IPv4 as such, also when it came over an IPv6 socket.
+    Ip(IpAddr),
+}
+
 /// What answers requests. The server calls it from all its workers at once.
 pub trait Handler: Send + Sync + 'static {
     /// The largest body, in bytes, that a request with this head may have.
     fn body_limit(&self, head: &Head<'_, '_>) -> usize;
 
-    /// The answer to a complete request.
-    fn answer(&self, request: &Request<'_, '_>) -> Response;
+    /// The answer to a complete request from this peer.
+    fn answer(&self, request: &Request<'_, '_>, peer: Peer) -> Response;
 
     /// The answer to what could not become a request, or whose answer failed.
     fn refuse(&self, refusal: Refusal) -> Response;

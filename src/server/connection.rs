@@ -15,7 +15,7 @@ use tiny_http::Method;
 
 use super::listener::Stream;
 use super::{Counters, Deadlines};
-use crate::http::{Decoder, Ending, Handler, Refusal, Request, Step};
+use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 
 /// Answers to pipelined requests are collected up to this many bytes and
 /// sent before more are made: a peer that does not read cannot make us hold
@@ -78,6 +78,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    peer: Peer,
     decoder: Decoder,
     unsent: Vec<u8>,
     sent: usize,
@@ -94,9 +95,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, peer: Peer, now: Instant) -> Self {
         Self {
             stream,
+            peer,
             decoder: Decoder::default(),
             unsent: Vec::new(),
             sent: 0,
@@ -212,11 +214,12 @@ impl Connection {
         while self.stage == Stage::Open && context.output.len() < OUTPUT_BATCH {
             let output = &mut context.output;
             let handler = &*context.handler;
+            let peer = self.peer;
             let step = self.decoder.step(
                 |head| handler.body_limit(head),
                 |request| {
                     let ending = ending(request, context.stopping);
-                    let response = catch_unwind(AssertUnwindSafe(|| handler.answer(request)));
+                    let response = catch_unwind(AssertUnwindSafe(|| handler.answer(request, peer)));
                     let response = response.unwrap_or_else(|_| {
                         context.counters.panics.fetch_add(1, Ordering::Relaxed);
                         handler.refuse(Refusal::FAILED)

@@ -13,6 +13,8 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
+use crate::http::Peer;
+
 /// Connections that may wait to be accepted. The kernel cuts it to
 /// `net.core.somaxconn`, 4096 by default; the standard library's 128 fills
 /// when a proxy reconnects after our restart.
@@ -140,11 +142,15 @@ pub(super) enum Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(socket) => socket.accept().map(|(stream, _)| Stream::Tcp(stream)),
-            Self::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
-        }
+    pub(super) fn accept(&self) -> io::Result<(Stream, Peer)> {
+        Ok(match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept()?;
+                let peer = Peer::Ip(address.ip().to_canonical());
+                (Stream::Tcp(stream), peer)
+            }
+            Self::Unix(socket) => (Stream::Unix(socket.accept()?.0), Peer::Local),
+        })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -226,7 +232,9 @@ mod tests {
             panic!("no TCP");
         };
         let _client = net::TcpStream::connect(address).unwrap();
-        match listener.share().unwrap().accept().unwrap() {
+        let (stream, peer) = listener.share().unwrap().accept().unwrap();
+        assert_eq!(peer, Peer::Ip([127, 0, 0, 1].into()));
+        match stream {
             Stream::Tcp(stream) => assert!(stream.nodelay().unwrap()),
             Stream::Unix(_) => panic!("no TCP"),
         }

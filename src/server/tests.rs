@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use super::*;
-use crate::http::{Body, Head, Refusal, Request, Response};
+use crate::http::{Body, Head, Peer, Refusal, Request, Response};
 
 /// Echoes bodies, and does as paths say.
 struct Echo;
@@ -15,7 +15,7 @@ impl Handler for Echo {
         1_000
     }
 
-    fn answer(&self, request: &Request<'_, '_>) -> Response {
+    fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::connection::{Connection, Context, Next};
 use super::listener::{Acceptor, Listener, Stream};
 use super::{Counters, Settings};
-use crate::http::Handler;
+use crate::http::{Handler, Peer};
 
 /// Connections accepted before those at hand get a turn, and before another
 /// worker has had its chance at the rest.
@@ -181,7 +181,7 @@ impl<H: Handler> Worker<H> {
             }
             door.paused_until = None;
             match door.acceptor.accept() {
-                Ok(stream) => self.admit(stream),
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => door.ready = false,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -209,7 +209,7 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn admit(&mut self, mut stream: Stream) {
+    fn admit(&mut self, mut stream: Stream, peer: Peer) {
         while self.connections.len() >= self.share && self.evict() {}
         let token = self.unused_token();
         if stream.register(self.poll.registry(), token).is_err() {
@@ -217,7 +217,7 @@ impl<H: Handler> Worker<H> {
         }
         let counters = &self.context.counters;
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(stream, self.context.now);
+        let connection = Connection::new(stream, peer, self.context.now);
         self.connections.put(token, connection);
         self.drive(token, None);
     }

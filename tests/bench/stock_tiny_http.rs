@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{env, thread};
 
 use rendezvousd::clock::Clock;
-use rendezvousd::session::{Content, Lifetime, SessionId};
+use rendezvousd::session::{Content, Family, Lifetime, Protocol, SessionId};
 use rendezvousd::store::Store;
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
@@ -46,7 +46,9 @@ fn answer(mut request: Request, store: &Store, clock: &Clock) {
             let mut body = Vec::new();
             let read = request.as_reader().read_to_end(&mut body);
             let content = Content::new(&body, "text/plain").filter(|_| read.is_ok());
-            match content.map(|content| store.create(content, LIFETIME, clock.now())) {
+            match content
+                .map(|content| store.create(content, Protocol::Msc3886, LIFETIME, clock.now()))
+            {
                 Some(Ok((id, _))) => Response::from_data("")
                     .with_status_code(StatusCode(201))
                     .with_header(field("Location", &format!("/rendezvous/{id}"))),
@@ -56,7 +58,7 @@ fn answer(mut request: Request, store: &Store, clock: &Clock) {
         _ => {
             let name = request.url().rsplit('/').next().unwrap_or_default();
             let id = SessionId::parse(name);
-            match id.and_then(|id| store.read(id, clock.now())) {
+            match id.and_then(|id| store.read(id, Family::Tagged, clock.now())) {
                 Some(session) => Response::from_data(session.content().payload())
                     .with_header(field("ETag", &format!("\"{}\"", session.revision())))
                     .with_header(field("Content-Type", "text/plain"))

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rendezvousd::clock::Moment;
 use rendezvousd::reaper::BATCH;
-use rendezvousd::session::{Content, Lifetime, Revision, SessionId};
+use rendezvousd::session::{Content, Family, Lifetime, Protocol, Revision, SessionId};
 use rendezvousd::store::Store;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -60,7 +60,7 @@ fn measure(sessions: usize) -> Vec<Row> {
     let mut known: Vec<(SessionId, Revision)> = Vec::with_capacity(sessions);
     let create = |now| {
         store
-            .create(content.clone(), TTL, now)
+            .create(content.clone(), Protocol::Msc3886, TTL, now)
             .expect("random numbers")
     };
 
@@ -76,7 +76,11 @@ fn measure(sessions: usize) -> Vec<Row> {
         // A stride that meets every session, far from the last one.
         let place = step * 7_919 % sessions;
         let (id, revision) = known[place];
-        read.time(|| store.read(id, at(1_000)).expect("a live session"));
+        read.time(|| {
+            store
+                .read(id, Family::Tagged, at(1_000))
+                .expect("a live session")
+        });
         let written = write.time(|| {
             let content = content.clone();
             store.write(id, Some(revision), content, at(1_000))

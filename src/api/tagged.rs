@@ -1,47 +1,62 @@
-//! MSC3886, "Simple client rendezvous capability", in its text of 2024-02.
+//! The family of entity tags: MSC3886, "Simple client rendezvous capability",
+//! in its text of 2024-02, and MSC4108, "Mechanism to allow OAuth 2.0 sign in
+//! with QR code", in its text of 2024 that shipped clients speak. They differ
+//! in how a session is created and in what it takes; the rest is one.
 
 use httpdate::HttpDate;
 
-use super::answer::{error, json, plain};
+use super::answer::{error, json, navigates, navigation_refused, not_found, plain, too_large};
 use super::tag::{IfMatch, if_match, if_none_match};
-use super::{Api, Counters};
+use super::{Api, Counters, SIGN_IN_MAX_BYTES};
 use crate::clock::Moment;
 use crate::http::{Body, Framing, Head, Request, Response};
-use crate::session::{Content, Lifetime, Session, SessionId};
+use crate::session::{Content, Family, Lifetime, Protocol, Session, SessionId};
 use crate::store::WriteError;
 
+const TEXT_PLAIN: &str = "text/plain";
+
 impl Api {
-    pub(super) fn msc3886_create(&self, base: &str, request: &Request<'_, '_>) -> Response {
-        let content = match content(request) {
+    /// Creates a session below `base`. `url`, for the wires that want it, is
+    /// the address of `base` as the client sees it.
+    pub(super) fn tagged_create(
+        &self,
+        protocol: Protocol,
+        base: &str,
+        url: Option<&str>,
+        request: &Request<'_, '_>,
+    ) -> Response {
+        let content = match self.content(protocol, request) {
             Ok(content) => content,
             Err(response) => return response,
         };
+        let lifetime = match protocol {
+            Protocol::Msc3886 => Lifetime::SinceWrite(self.settings.ttl),
+            Protocol::Msc4108 | Protocol::Msc4388 => {
+                Lifetime::SinceCreation(self.settings.sign_in_ttl)
+            }
+        };
         let now = self.clock.now();
-        let lifetime = Lifetime::SinceWrite(self.settings.ttl);
-        let Ok((id, session)) = self.store.create(content, lifetime, now) else {
+        let Ok((id, session)) = self.store.create(content, protocol, lifetime, now) else {
             return error(503, "M_UNKNOWN", "The server has no random numbers");
         };
         let origin = self.settings.public_url.as_deref().unwrap_or_default();
-        state(plain(201), &session, now)
+        let response = match url {
+            // Its characters need no escaping: see the checks of hosts.
+            Some(url) => json(201, format!(r#"{{"url":"{url}/{id}"}}"#)),
+            None => plain(201),
+        };
+        state(response, &session, now)
             .field("Location", format_args!("{origin}{base}/{id}"))
-            .field("X-Max-Bytes", self.settings.max_bytes)
+            .field("X-Max-Bytes", self.max_bytes(protocol))
     }
 
-    pub(super) fn msc3886_read(
-        &self,
-        id: Option<SessionId>,
-        request: &Request<'_, '_>,
-    ) -> Response {
+    pub(super) fn tagged_read(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
         if navigates(&request.head) {
             Counters::count(&self.counters.navigations_refused);
-            return error(
-                403,
-                "M_FORBIDDEN",
-                "A rendezvous is for programs and not shown in a browser",
-            );
+            return navigation_refused();
         }
         let now = self.clock.now();
-        let Some(session) = id.and_then(|id| self.store.read(id, now)) else {
+        let Some(session) = id.and_then(|id| self.store.read(id, Family::Tagged, now)) else {
             return not_found();
         };
         if let Some(tag) = if_none_match(&request.head, session.revision()) {
@@ -54,15 +69,11 @@ impl Api {
             .with(Body::Content(content))
     }
 
-    pub(super) fn msc3886_write(
+    pub(super) fn tagged_write(
         &self,
         id: Option<SessionId>,
         request: &Request<'_, '_>,
     ) -> Response {
-        let content = match content(request) {
-            Ok(content) => content,
-            Err(response) => return response,
-        };
         let tag = match if_match(&request.head) {
             IfMatch::Tag(tag) => tag,
             IfMatch::Absent => return error(400, "M_MISSING_PARAM", "If-Match is required"),
@@ -71,15 +82,21 @@ impl Api {
             }
         };
         let now = self.clock.now();
-        let Some(id) = id else {
+        // What may be written depends on the protocol, which never changes.
+        let session = id.and_then(|id| Some((id, self.store.read(id, Family::Tagged, now)?)));
+        let Some((id, session)) = session else {
             return not_found();
+        };
+        let content = match self.content(session.protocol(), request) {
+            Ok(content) => content,
+            Err(response) => return response,
         };
         match self.store.write(id, tag.revision, content, now) {
             Ok(session) => {
                 self.count_repair(tag.repaired);
                 // The type is there because a CDN strips the ETag of an
                 // answer without one.
-                state(plain(202), &session, now).field("Content-Type", "text/plain")
+                state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN)
             }
             Err(WriteError::NotFound) => not_found(),
             Err(WriteError::Conflict(session)) => {
@@ -89,17 +106,53 @@ impl Api {
         }
     }
 
-    pub(super) fn msc3886_delete(&self, id: Option<SessionId>) -> Response {
+    pub(super) fn tagged_delete(&self, id: Option<SessionId>) -> Response {
         match id {
-            Some(id) if self.store.delete(id, self.clock.now()) => plain(204),
+            Some(id) if self.store.delete(id, Family::Tagged, self.clock.now()) => plain(204),
             _ => not_found(),
         }
+    }
+
+    /// The largest payload of a protocol, in bytes.
+    pub(super) fn max_bytes(&self, protocol: Protocol) -> usize {
+        match protocol {
+            Protocol::Msc3886 => self.settings.max_bytes,
+            Protocol::Msc4108 | Protocol::Msc4388 => SIGN_IN_MAX_BYTES,
+        }
+    }
+
+    /// What a create or a write brings, as the protocol wants it.
+    fn content(&self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
+        if request.head.framing == Framing::Absent {
+            return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
+        }
+        if request.body.len() > self.max_bytes(protocol) {
+            return Err(too_large());
+        }
+        let declared = request.head.value("Content-Type").unwrap_or_default();
+        if protocol == Protocol::Msc4108 && declared.is_empty() {
+            return Err(error(400, "M_MISSING_PARAM", "Content-Type is required"));
+        }
+        media_type(declared)
+            .filter(|kept| protocol != Protocol::Msc4108 || *kept == TEXT_PLAIN)
+            .and_then(|kept| Content::new(request.body, kept))
+            .ok_or_else(|| error(400, "M_INVALID_PARAM", "Content-Type is not one taken here"))
     }
 
     fn count_repair(&self, repaired: bool) {
         if repaired {
             Counters::count(&self.counters.tag_repairs);
         }
+    }
+}
+
+/// What a create at the redirect target is: both protocols come there, and
+/// only MSC4108 clients write `text/plain`.
+pub(super) fn protocol_of(head: &Head<'_, '_>) -> Protocol {
+    let declared = head.value("Content-Type").unwrap_or_default();
+    match media_type(declared) {
+        Some(TEXT_PLAIN) => Protocol::Msc4108,
+        _ => Protocol::Msc3886,
     }
 }
 
@@ -110,10 +163,6 @@ const CONFLICT: &str = concat!(
     r#""error":"The session was written by another since"}"#
 );
 
-fn not_found() -> Response {
-    error(404, "M_NOT_FOUND", "There is no such session, or no longer")
-}
-
 /// The fields that describe a session. matrix-rust-sdk wants all three on
 /// every answer below 400, 304 too.
 fn state(response: Response, session: &Session, now: Moment) -> Response {
@@ -122,23 +171,6 @@ fn state(response: Response, session: &Session, now: Moment) -> Response {
         .field("ETag", format_args!("\"{}\"", session.revision()))
         .field("Expires", date(session.expires()))
         .field("Last-Modified", date(session.modified()))
-}
-
-/// What a create or a write brings.
-fn content(request: &Request<'_, '_>) -> Result<Content, Response> {
-    if request.head.framing == Framing::Absent {
-        return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
-    }
-    let declared = request.head.value("Content-Type").unwrap_or_default();
-    media_type(declared)
-        .and_then(|media_type| Content::new(request.body, media_type))
-        .ok_or_else(|| {
-            error(
-                400,
-                "M_INVALID_PARAM",
-                "Content-Type is not a short ASCII text",
-            )
-        })
 }
 
 /// The media type to keep. Both SDKs compare `text/plain` to the letter, and
@@ -153,23 +185,11 @@ fn media_type(declared: &[u8]) -> Option<&str> {
     }
     let text = str::from_utf8(declared).ok()?;
     let essence = text.split(';').next().unwrap_or_default().trim_ascii();
-    Some(if essence.eq_ignore_ascii_case("text/plain") {
-        "text/plain"
+    Some(if essence.eq_ignore_ascii_case(TEXT_PLAIN) {
+        TEXT_PLAIN
     } else {
         text
     })
-}
-
-/// Whether a browser would show the answer as a page. MSC4388 asks servers
-/// to refuse that; MSC3886 payloads, of any type and on the homeserver's
-/// host name, need it no less.
-fn navigates(head: &Head<'_, '_>) -> bool {
-    let is = |name, value: &[u8]| head.value(name) == Some(value);
-    head.value("Sec-Fetch-Dest")
-        .is_some_and(|dest| dest != b"empty")
-        || is("Sec-Fetch-Mode", b"navigate")
-        || is("Sec-Fetch-User", b"?1")
-        || is("Sec-Fetch-Site", b"none")
 }
 
 #[cfg(test)]

@@ -1,0 +1,336 @@
+//! MSC4388, "Secure out-of-band channel for sign in with QR", as of summer
+//! 2026: JSON bodies, sequence tokens, transactions. The older text, without
+//! transactions, is spoken at the same paths.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+
+use super::answer::{error, json, navigates, navigation_refused, not_found, too_large};
+use super::{Api, Counters, SIGN_IN_MAX_BYTES};
+use crate::clock::Moment;
+use crate::http::{Request, Response};
+use crate::session::{Content, Family, Lifetime, Protocol, Revision, Session, SessionId};
+use crate::store::{SequenceError, Sequenced};
+
+/// The largest body: 4096 bytes of payload, each escaped as `\u00xx`, and the
+/// rest of the object.
+pub(super) const BODY_LIMIT: usize = 26 * 1024;
+
+/// The longest transaction id (the opaque identifier grammar).
+const TRANSACTION_LIMIT: usize = 255;
+
+/// Which paths a request came by: the error of a conflict is named by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stability {
+    Stable,
+    Unstable,
+}
+
+#[derive(Deserialize)]
+struct CreateBody {
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct WriteBody {
+    sequence_token: String,
+    data: String,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    id: &'a str,
+    sequence_token: &'a str,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Read<'a> {
+    data: &'a str,
+    sequence_token: &'a str,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    sequence_token: &'a str,
+}
+
+impl Api {
+    pub(super) fn msc4388_discover() -> Response {
+        json(200, r#"{"create_available":true}"#.into())
+    }
+
+    pub(super) fn msc4388_create(&self, request: &Request<'_, '_>) -> Response {
+        let content = parse(request.body).and_then(|body: CreateBody| content(&body.data));
+        let content = match content {
+            Ok(content) => content,
+            Err(response) => return response,
+        };
+        let lifetime = Lifetime::SinceCreation(self.settings.sign_in_ttl);
+        let now = self.clock.now();
+        let made = self.store.create(content, Protocol::Msc4388, lifetime, now);
+        let Ok((id, session)) = made else {
+            return error(503, "M_UNKNOWN", "The server has no random numbers");
+        };
+        object(&Created {
+            id: &id.to_string(),
+            sequence_token: &token(session.revision()),
+            expires_in_ms: left(&session, now),
+        })
+    }
+
+    pub(super) fn msc4388_read(
+        &self,
+        id: Option<SessionId>,
+        request: &Request<'_, '_>,
+    ) -> Response {
+        if navigates(&request.head) {
+            Counters::count(&self.counters.navigations_refused);
+            return navigation_refused();
+        }
+        let now = self.clock.now();
+        let Some(session) = id.and_then(|id| self.store.read(id, Family::Sequenced, now)) else {
+            return not_found();
+        };
+        object(&Read {
+            data: str::from_utf8(session.content().payload()).unwrap_or_default(),
+            sequence_token: &token(session.revision()),
+            expires_in_ms: left(&session, now),
+        })
+    }
+
+    pub(super) fn msc4388_write(
+        &self,
+        id: Option<SessionId>,
+        transaction: Option<&str>,
+        stability: Stability,
+        request: &Request<'_, '_>,
+    ) -> Response {
+        if transaction.is_some_and(|name| !is_opaque(name)) {
+            return error(400, "M_INVALID_PARAM", "The transaction id is malformed");
+        }
+        let body = parse(request.body)
+            .and_then(|body: WriteBody| Ok((content(&body.data)?, body.sequence_token)));
+        let (content, expected) = match body {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        let Some(id) = id else {
+            return not_found();
+        };
+        let write = Sequenced {
+            expected: expected_revision(&expected),
+            transaction,
+        };
+        let now = self.clock.now();
+        match self.store.write_in_sequence(id, write, content, now) {
+            Ok(revision) => object(&Written {
+                sequence_token: &token(revision),
+            }),
+            Err(SequenceError::NotFound) => not_found(),
+            Err(SequenceError::Conflict) => {
+                Counters::count(&self.counters.conflicts);
+                let code = match stability {
+                    Stability::Stable => "M_CONCURRENT_WRITE",
+                    Stability::Unstable => "IO_ELEMENT_MSC4388_CONCURRENT_WRITE",
+                };
+                error(409, code, "The session was written by another since")
+            }
+            Err(SequenceError::TooMany) => error(
+                429,
+                "M_LIMIT_EXCEEDED",
+                "The session has had too many transactions",
+            ),
+        }
+    }
+
+    pub(super) fn msc4388_delete(&self, id: Option<SessionId>) -> Response {
+        match id {
+            Some(id) if self.store.delete(id, Family::Sequenced, self.clock.now()) => {
+                json(200, "{}".into())
+            }
+            _ => not_found(),
+        }
+    }
+}
+
+/// A body of known shape. Unknown keys are ignored; what is missing, null, of
+/// another type or there twice is bad.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    // Serde would also take an array of the values.
+    let is_object = body.trim_ascii_start().first() == Some(&b'{');
+    let parsed = if is_object {
+        serde_json::from_slice(body).map_err(|error| error.classify())
+    } else {
+        serde_json::from_slice::<IgnoredAny>(body)
+            .map_err(|error| error.classify())
+            .and(Err(Category::Data))
+    };
+    parsed.map_err(|category| match category {
+        Category::Data => error(
+            400,
+            "M_BAD_JSON",
+            "A key is missing, twice there or no string",
+        ),
+        _ => error(400, "M_NOT_JSON", "The body is not JSON"),
+    })
+}
+
+/// The payload of a body; its limit counts what the escapes mean.
+fn content(data: &str) -> Result<Content, Response> {
+    if data.len() > SIGN_IN_MAX_BYTES {
+        return Err(too_large());
+    }
+    if data.contains('\0') {
+        return Err(error(400, "M_BAD_JSON", "The data has a NUL character"));
+    }
+    Content::new(data.as_bytes(), "").ok_or_else(too_large)
+}
+
+fn object(body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => json(200, text),
+        Err(_) => error(500, "M_UNKNOWN", "Internal error"),
+    }
+}
+
+/// A revision's sequence token: how many writes there were.
+fn token(revision: Revision) -> String {
+    revision.number().to_string()
+}
+
+/// The revision that a token names, if we can have written it.
+fn expected_revision(text: &str) -> Option<Revision> {
+    let revision = Revision::new(text.parse().ok()?);
+    (token(revision) == text).then_some(revision)
+}
+
+fn left(session: &Session, now: Moment) -> u64 {
+    session.expires().saturating_sub(now.steady)
+}
+
+/// The opaque identifier grammar of the Matrix specification.
+fn is_opaque(name: &str) -> bool {
+    (1..=TRANSACTION_LIMIT).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a write's body: its token and data, or the errcode.
+    fn read(body: &[u8]) -> Result<(String, String), String> {
+        parse(body)
+            .and_then(|body: WriteBody| {
+                content(&body.data)?;
+                Ok((body.sequence_token, body.data))
+            })
+            .map_err(|response| {
+                let mut out = Vec::new();
+                response.write(false, crate::http::Ending::Stay, "", &mut out);
+                let text = String::from_utf8(out).unwrap();
+                let code = text.split(r#""errcode":""#).nth(1).unwrap();
+                code.split('"').next().unwrap().to_owned()
+            })
+    }
+
+    #[test]
+    fn bodies_are_objects_with_the_keys_and_maybe_more() {
+        let body = br#" {"x": [1, {"data": 2}], "data": "a\u00e9\n", "sequence_token": "0"} "#;
+        assert_eq!(read(body), Ok(("0".into(), "aé\n".into())));
+    }
+
+    #[test]
+    fn what_is_json_and_not_the_object_is_bad_json() {
+        for body in [
+            r#"{}"#,
+            r#"[]"#,
+            r#"["0", "a"]"#,
+            r#""a""#,
+            r#"null"#,
+            r#"{"data": "a"}"#,
+            r#"{"sequence_token": "0"}"#,
+            r#"{"sequence_token": "0", "data": null}"#,
+            r#"{"sequence_token": 0, "data": "a"}"#,
+            r#"{"sequence_token": "0", "data": ["a"]}"#,
+            r#"{"sequence_token": "0", "data": "a", "data": "b"}"#,
+            r#"{"sequence_token": "0", "data": "\u0000"}"#,
+        ] {
+            assert_eq!(read(body.as_bytes()), Err("M_BAD_JSON".into()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_not_json() {
+        let brackets = "[".repeat(BODY_LIMIT);
+        let nested = format!(r#"{{"x": {}"#, "[".repeat(20_000));
+        let objects = r#"{"x":"#.repeat(5_000);
+        for body in [
+            "",
+            " ",
+            "{",
+            "}",
+            "data=a",
+            "'a'",
+            &brackets,
+            &nested,
+            &objects,
+            r#"{"sequence_token": "0", "data": "a"} x"#,
+            r#"{"sequence_token": "0", "data": "\ud800"}"#,
+            r#"{"sequence_token": "0", "data": "\udc00\ud800"}"#,
+            r#"{"sequence_token": "0", "data": "\q"}"#,
+            "{\"sequence_token\": \"0\", \"data\": \"\0\"}",
+            "{\"sequence_token\": \"0\", \"data\": \"\n\"}",
+        ] {
+            let shown = &body[..body.len().min(60)];
+            assert_eq!(read(body.as_bytes()), Err("M_NOT_JSON".into()), "{shown}");
+        }
+        let invalid = b"{\"sequence_token\": \"0\", \"data\": \"\xff\"}";
+        assert_eq!(read(invalid), Err("M_NOT_JSON".into()));
+    }
+
+    #[test]
+    fn the_limit_is_of_bytes_after_unescaping() {
+        let body = |data: &str| format!(r#"{{"sequence_token": "0", "data": "{data}"}}"#);
+        let escaped = body(&r"\u0061".repeat(4096));
+        assert!(escaped.len() <= BODY_LIMIT);
+        assert_eq!(read(escaped.as_bytes()).unwrap().1, "a".repeat(4096));
+        assert!(read(body(&"é".repeat(2048)).as_bytes()).is_ok());
+        for large in [body(&"a".repeat(4097)), body(&"é".repeat(2049))] {
+            assert_eq!(read(large.as_bytes()), Err("M_TOO_LARGE".into()));
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_we_write() {
+        assert_eq!(expected_revision("0"), Some(Revision::new(0)));
+        assert_eq!(expected_revision("17"), Some(Revision::new(17)));
+        for text in [
+            "",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "1.0",
+            "x",
+            "18446744073709551616",
+        ] {
+            assert_eq!(expected_revision(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn transaction_ids_follow_the_grammar() {
+        for good in ["a", "m1700000000.1", "A-Z_a~z.0", &"x".repeat(255)] {
+            assert!(is_opaque(good), "{good}");
+        }
+        for bad in ["", "a b", "a%20b", "é", "a/b", "a+b", &"x".repeat(256)] {
+            assert!(!is_opaque(bad), "{bad}");
+        }
+    }
+}
