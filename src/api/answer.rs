@@ -73,12 +73,15 @@ pub(super) fn too_large() -> Response {
 /// to refuse that; MSC3886 payloads, of any type and on the homeserver's
 /// host name, need it no less.
 pub(super) fn navigates(head: &Head<'_, '_>) -> bool {
-    let is = |name, value: &[u8]| head.value(name) == Some(value);
-    head.value("Sec-Fetch-Dest")
-        .is_some_and(|dest| dest != b"empty")
-        || is("Sec-Fetch-Mode", b"navigate")
-        || is("Sec-Fetch-User", b"?1")
-        || is("Sec-Fetch-Site", b"none")
+    head.fields()
+        .filter(|(name, _)| name.len() == "Sec-Fetch-Dest".len())
+        .any(|(name, value)| {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            (is("Sec-Fetch-Dest") && value != b"empty")
+                || (is("Sec-Fetch-Mode") && value == b"navigate")
+                || (is("Sec-Fetch-User") && value == b"?1")
+                || (is("Sec-Fetch-Site") && value == b"none")
+        })
 }
 
 pub(super) fn navigation_refused() -> Response {

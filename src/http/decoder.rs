@@ -107,7 +107,10 @@ impl Decoder {
         let Some(head) = Head::parse(bytes, &mut space)? else {
             return Ok(Step::More);
         };
-        let limit = limit(&head);
+        let limit = match head.framing {
+            Framing::Absent => 0,
+            _ => limit(&head),
+        };
         let coding = match head.framing {
             Framing::Absent => Coding::Length(0),
             Framing::Length(length) => match usize::try_from(length) {

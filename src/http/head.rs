@@ -172,12 +172,16 @@ impl<'b, 'f> Head<'b, 'f> {
         Ok(())
     }
 
+    /// Names and values of all fields, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        self.fields.iter().map(|field| (field.name, field.value))
+    }
+
     /// The values of all fields of this name, in order.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.fields
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
+        self.fields()
+            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// The value of the first field of this name.
