@@ -237,13 +237,12 @@ fn cores() -> usize {
 
 fn prefix(text: &str) -> Result<String, String> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    let text = text.strip_suffix('/').unwrap_or(text);
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(legal) {
+    let dots = |part| matches!(part, "." | "..");
+    let legal = text.bytes().all(legal) && !text.contains("//") && !text.split('/').any(dots);
+    if !text.starts_with('/') || !legal {
         return Err("write a path that begins with a slash, like /rendezvous".into());
     }
+    let text = text.strip_suffix('/').unwrap_or(text);
     if text == "/_matrix" || text.starts_with("/_matrix/") {
         return Err("the paths below /_matrix are served already; choose another".into());
     }

@@ -19,11 +19,18 @@ struct Logger {
 
 /// Starts logging, once a process, and sees to it that panics log one line.
 pub fn start(level: LevelFilter) {
-    let journal = env::var_os("JOURNAL_STREAM").is_some();
+    let journal = env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
     if log::set_boxed_logger(Box::new(Logger { journal })).is_ok() {
         log::set_max_level(level);
         log_first_panic();
     }
+}
+
+/// Whether `JOURNAL_STREAM`, device and inode, names our standard error and
+/// not that of a program that started us (systemd.exec(5)).
+fn is_standard_error(stream: &str) -> bool {
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|status| stream == format!("{}:{}", status.st_dev, status.st_ino))
 }
 
 /// Where one request can make us panic a million can; the first says where,

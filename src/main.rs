@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use rendezvousd::api::{
-    self, Api, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
+    self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
 };
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::clock::Clock;
@@ -47,9 +47,10 @@ fn main() -> ExitCode {
 fn serve(flags: Flags) -> Result<(), String> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let max_connections = connections(&flags);
     let settings = server::Settings {
-        workers: flags.workers.min(flags.max_connections),
-        max_connections: connections(&flags),
+        workers: flags.workers.min(max_connections),
+        max_connections,
         deadlines: Deadlines::default(),
     };
     let listeners = flags
@@ -95,7 +96,7 @@ fn connections(flags: &Flags) -> usize {
     let room = make_room(flags.max_connections, flags.listen.len(), flags.workers);
     if room.connections < flags.max_connections {
         warn!(
-            "--max-connections {} needs a limit of {} open files and the hard limit is {}: \
+            "--max-connections {} needs a limit of {} open files and only {} are allowed: \
              {} connections are held at most (systemd: LimitNOFILE={})",
             flags.max_connections, room.needed, room.limit, room.connections, room.needed
         );
@@ -115,21 +116,27 @@ fn describe(flags: &Flags, settings: &server::Settings) {
     );
     info!(
         "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
-         for {}; {} connections on {} workers; the sessions take at most {}",
+         for {}; {} connections on {} workers",
         flags.max_entries,
         flags.max_bytes,
         humantime::format_duration(flags.ttl),
         humantime::format_duration(flags.sign_in_ttl),
         settings.max_connections,
         settings.workers,
+    );
+    let buffers = settings.ceiling(payload.max(BODY_LIMIT), payload.max(BODY_LIMIT));
+    info!(
+        "memory: the sessions take at most {}, the connections {} if all are full",
         ByteSize(ceiling),
+        ByteSize(buffers),
     );
     let machine = rustix::system::sysinfo();
     let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
-    if ceiling > memory {
+    if ceiling.saturating_add(buffers) > memory {
         warn!(
-            "the sessions can take {} and this machine has {}: lower --max-entries or --max-bytes",
-            ByteSize(ceiling),
+            "sessions and connections can take {} and this machine has {}: \
+             lower --max-entries, --max-bytes or --max-connections",
+            ByteSize(ceiling.saturating_add(buffers)),
             ByteSize(memory),
         );
     }

@@ -60,11 +60,14 @@ fn readers_never_see_a_torn_payload() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = daemon.connect();
+                let mut seen = HashSet::new();
                 while !done.load(Ordering::Relaxed) {
                     let read = client.request("GET", made.location(), &[], "");
                     let number: usize = read.text()[..4].parse().unwrap();
                     assert_eq!(read.text(), payload(number));
+                    seen.insert(number);
                 }
+                assert!(seen.len() > 10, "only {} payloads were seen", seen.len());
             });
         }
         let mut client = daemon.connect();
@@ -72,6 +75,7 @@ fn readers_never_see_a_torn_payload() {
         for number in 1..2_000 {
             let fields = [("If-Match", etag.as_str())];
             let written = client.request("PUT", made.location(), &fields, &payload(number));
+            assert_eq!(written.status, 202);
             etag = written.etag().to_owned();
         }
         done.store(true, Ordering::Relaxed);

@@ -295,6 +295,17 @@ fn a_session_ends_its_ttl_after_the_last_write() {
 }
 
 #[test]
+fn a_write_moves_the_end() {
+    let daemon = Daemon::start(&[]);
+    let made = create(&daemon, "x");
+    std::thread::sleep(Duration::from_millis(2_100));
+    let fields = [JSON, ("If-Match", made.etag())];
+    let written = daemon.request("PUT", made.location(), &fields, "y");
+    let moved = date(&written, "Expires").duration_since(date(&made, "Expires"));
+    assert!(moved.unwrap() >= Duration::from_secs(2));
+}
+
+#[test]
 fn head_is_get_without_the_body() {
     let daemon = Daemon::start(&[]);
     let made = create(&daemon, "hello");

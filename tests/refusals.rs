@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::fs;
 use std::process::Command;
 
 use common::{Client, Daemon};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 fn head(line: &str, fields: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
@@ -95,31 +97,86 @@ fn what_a_protocol_refuses_leaves_the_connection_in_step() {
     }
 }
 
-/// Connections over the limit of descriptors: the newcomer gets in.
-#[test]
-fn a_server_short_of_descriptors_serves_newcomers_and_says_so_once() {
+/// Starts the binary through a shell that limits its open files first.
+fn limited(ulimit: &str, flags: &str) -> Daemon {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 60 && exec \"$0\" --listen 127.0.0.1:0"]);
+    let line = format!("{ulimit} && exec \"$0\" --listen 127.0.0.1:0 {flags}");
+    command.args(["-c", &line]);
     command.arg(env!("CARGO_BIN_EXE_rendezvousd"));
-    let daemon = Daemon::spawn(command);
-    let warning = daemon.start.iter().find(|line| line.contains("WARN"));
-    let warning = warning.expect("a warning at the start");
-    assert!(
-        warning.contains("--max-connections 4096 needs"),
-        "{warning}"
-    );
-    assert!(warning.contains("the hard limit is 60"), "{warning}");
+    Daemon::spawn(command)
+}
 
+fn soft_limit(daemon: &Daemon) -> u64 {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.unwrap().split_whitespace().nth(3).unwrap();
+    soft.parse().unwrap()
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_what_connections_need() {
+    let daemon = limited("ulimit -Sn 64", "--max-connections 1000");
+    assert!((1_000..1_200).contains(&soft_limit(&daemon)));
+    assert!(!daemon.start.join("\n").contains("WARN"));
+}
+
+#[test]
+fn a_hard_limit_that_is_too_low_is_said_at_the_start_and_kept_to() {
+    let daemon = limited("ulimit -n 60", "--workers 2");
+    let start = daemon.start.join("\n");
+    assert!(start.contains("--max-connections 4096 needs"), "{start}");
+    assert!(start.contains("only 60 are allowed"), "{start}");
     let mut hoard: Vec<Client> = Vec::new();
     for _ in 0..200 {
         hoard.push(daemon.connect());
         assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
     }
-    drop(hoard);
-    assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
-    daemon.signal(rustix::process::Signal::TERM);
+    daemon.signal(Signal::TERM);
     let (lines, status) = daemon.wait();
     assert!(status.success());
-    let warnings = lines.iter().filter(|line| line.contains("WARN")).count();
-    assert!(warnings <= 2, "{lines:?}");
+    assert!(!lines.join("\n").contains("WARN"), "{lines:?}");
+}
+
+/// The limit falls under the running server, as when the whole system has no
+/// more: newcomers get in at the cost of the idle, and one line says so.
+#[test]
+fn a_server_out_of_descriptors_serves_newcomers_and_says_so_once() {
+    let daemon = Daemon::start(&["--workers", "2"]);
+    let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+    let soft = open.count() as u64 + 6;
+    let limit = Rlimit {
+        current: Some(soft),
+        maximum: Some(4_096),
+    };
+    prlimit(Some(daemon.process()), Resource::Nofile, limit).unwrap();
+    let mut hoard: Vec<Client> = Vec::new();
+    for _ in 0..50 {
+        hoard.push(daemon.connect());
+        assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
+    }
+    daemon.signal(Signal::TERM);
+    let (lines, status) = daemon.wait();
+    assert!(status.success());
+    let warnings = lines.iter().filter(|line| line.contains("WARN"));
+    assert_eq!(warnings.count(), 1, "{lines:?}");
+}
+
+/// A bad request writes no line.
+#[test]
+fn ten_thousand_bad_requests_log_nothing() {
+    let daemon = Daemon::start(&["--log-level", "debug"]);
+    for _ in 0..100 {
+        let mut client = daemon.connect();
+        for _ in 0..99 {
+            client.request("PUT", "/rendezvous/x", &[], "nonsense");
+        }
+        client.send(b"nonsense\r\n\r\n");
+        assert_eq!(client.answer(false).unwrap().status, 400);
+    }
+    daemon.signal(Signal::TERM);
+    let (lines, _) = daemon.wait();
+    assert_eq!(lines.len(), 2, "more than the summary: {lines:?}");
+    assert!(lines[1].contains("9900 answered, 100 refused"), "{lines:?}");
 }

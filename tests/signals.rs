@@ -35,9 +35,42 @@ fn a_request_in_progress_at_the_stop_is_answered() {
     // Another request's answer shows that the first part has arrived.
     assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
     daemon.signal(Signal::TERM);
+    // Refused connections show that the stop has begun.
+    while TcpStream::connect(daemon.address).is_ok() {}
     client.send(b"cd");
     let answer = client.answer(false).expect("an answer");
     assert_eq!(answer.status, 201);
+    assert_eq!(answer.field("Connection"), Some("close"));
     let (_, status) = daemon.wait();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn the_summary_counts_what_an_operator_wants_to_know() {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    let json = ("Content-Type", "application/json");
+    let made = client.request("POST", "/rendezvous", &[json], "x");
+    let weak = format!("W/{}", made.etag());
+    for (method, fields, status) in [
+        ("GET", vec![("If-None-Match", weak.as_str())], 304),
+        ("GET", vec![("Sec-Fetch-Mode", "navigate")], 403),
+        ("PUT", vec![json, ("If-Match", weak.as_str())], 202),
+        ("PUT", vec![json, ("If-Match", weak.as_str())], 412),
+        ("DELETE", vec![], 204),
+    ] {
+        let answer = client.request(method, made.location(), &fields, "");
+        assert_eq!(answer.status, status);
+    }
+    daemon.signal(Signal::TERM);
+    let (lines, _) = daemon.wait();
+    let summary = lines.join("\n");
+    for part in [
+        "1 created, 1 deleted, 0 expired, 0 evicted, 0 left",
+        "6 answered, 0 refused, 0 late, 1 write conflicts, 2 entity tags repaired, \
+         1 navigations refused, 0 panics",
+        "connections: 1 accepted, 0 evicted",
+    ] {
+        assert!(summary.contains(part), "{part:?} is missing:\n{summary}");
+    }
 }

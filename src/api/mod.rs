@@ -7,6 +7,7 @@ mod proxy;
 mod tag;
 mod tagged;
 
+pub use msc4388::BODY_LIMIT;
 pub use proxy::TrustedProxies;
 
 use std::sync::Arc;
@@ -209,7 +210,7 @@ impl Handler for Api {
             return either;
         };
         match (route.wire, route.place) {
-            (Wire::Msc4388(_), _) => msc4388::BODY_LIMIT,
+            (Wire::Msc4388(_), _) => BODY_LIMIT,
             (Wire::Msc3886, Place::Create) => self.max_bytes(Protocol::Msc3886),
             (Wire::Msc4108, Place::Create) => self.max_bytes(Protocol::Msc4108),
             (Wire::Redirected, Place::Create) => self.max_bytes(tagged::protocol_of(head)),

@@ -15,7 +15,7 @@ use crate::store::{SequenceError, Sequenced};
 
 /// The largest body: 4096 bytes of payload, each escaped as `\u00xx`, and the
 /// rest of the object.
-pub(super) const BODY_LIMIT: usize = 26 * 1024;
+pub const BODY_LIMIT: usize = 26 * 1024;
 
 /// The longest transaction id (the opaque identifier grammar).
 const TRANSACTION_LIMIT: usize = 255;

@@ -107,6 +107,9 @@ impl Chunked {
                     if line.is_empty() {
                         return Ok(true);
                     }
+                    if !is_field(line) {
+                        return Err(Refusal::malformed("A trailer field is malformed"));
+                    }
                     self.trailer += line.len();
                 }
             }
@@ -131,6 +134,14 @@ fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Refusal> {
         ));
     }
     Ok(feed.map(|_| text))
+}
+
+/// Whether a line is a field: a token and a colon, and something.
+fn is_field(line: &[u8]) -> bool {
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let mut parts = line.splitn(2, |b| *b == b':');
+    let name = parts.next().unwrap_or_default();
+    !name.is_empty() && name.iter().all(token) && parts.next().is_some()
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
@@ -192,6 +203,9 @@ mod tests {
     #[test]
     fn rfc9112_7_1_2_trailers_are_dropped() {
         assert_eq!(decode("1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n"), body("x"));
+        for bad in ["junk", " A: b", "A : b", ": b"] {
+            assert_eq!(decode(&format!("0\r\n{bad}\r\n\r\n")), Err(400), "{bad}");
+        }
         let long = format!("0\r\nA: {}\r\n\r\n", "x".repeat(TRAILER_LIMIT));
         assert_eq!(decode(&long), Err(400));
         let many = format!("0\r\n{}\r\n", "A: b\r\n".repeat(TRAILER_LIMIT / 4 + 1));

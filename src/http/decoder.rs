@@ -102,6 +102,14 @@ impl Decoder {
         limit: impl FnOnce(&Head<'_, '_>) -> usize,
         answer: impl FnOnce(&Request<'_, '_>) -> T,
     ) -> Result<Step<T>, Refusal> {
+        // RFC 9112, section 2.2: an empty line before a request is ignored.
+        // Dropped here, it does not count as a request's beginning.
+        while self.buffer[self.start..].starts_with(b"\r\n") {
+            self.consume(2);
+        }
+        if self.buffer.is_empty() {
+            return Ok(Step::More);
+        }
         let bytes = &self.buffer[self.start..];
         let mut space = fields();
         let Some(head) = Head::parse(bytes, &mut space)? else {
@@ -258,6 +266,18 @@ mod tests {
         let chunked = b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
         let pieces = [&chunked[..], b"2\r\nok\r\n0\r\n\r\n"];
         assert_eq!(transcript(pieces), ["continue", "PUT / ok"]);
+    }
+
+    #[test]
+    fn rfc9112_2_2_empty_lines_between_requests_are_no_beginning_of_one() {
+        let mut decoder = Decoder::default();
+        decoder.push(b"\r\n\r\n");
+        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::More));
+        assert!(decoder.is_empty());
+        decoder.push(b"\r\nGET / HTTP/1.0\r\n\r\n\r\n");
+        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::Done(())));
+        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::More));
+        assert!(decoder.is_empty());
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub struct Head<'b, 'f> {
     pub expects_continue: bool,
     /// Bytes of the head, the empty line included.
     pub length: usize,
+    closes: bool,
     fields: &'f [Header<'b>],
 }
 
@@ -110,6 +111,7 @@ impl<'b, 'f> Head<'b, 'f> {
             keep_alive: line.minor == 1,
             expects_continue: false,
             length,
+            closes: false,
             fields,
         };
         for field in head.fields {
@@ -121,7 +123,14 @@ impl<'b, 'f> Head<'b, 'f> {
         if head.framing == Framing::Chunked && line.minor == 0 {
             return Err(Refusal::malformed("HTTP/1.0 has no transfer codings"));
         }
-        head.host = authority.or(head.host);
+        // RFC 9112, section 9.3: the option to close wins.
+        head.keep_alive &= !head.closes;
+        if let Some(authority) = authority {
+            head.host = Some(host(authority.as_bytes()).and_then(|host| match host {
+                "" => Err(Refusal::malformed("The target names no host")),
+                _ => Ok(host),
+            })?);
+        }
         Ok(head)
     }
 
@@ -144,11 +153,8 @@ impl<'b, 'f> Head<'b, 'f> {
                 self.expects_continue = self.version.1 == 1;
             }
             10 if is("Connection") => {
-                if lists(value, "close") {
-                    self.keep_alive = false;
-                } else if self.version.1 == 0 && lists(value, "keep-alive") {
-                    self.keep_alive = true;
-                }
+                self.closes |= lists(value, "close");
+                self.keep_alive |= lists(value, "keep-alive");
             }
             14 if is("Content-Length") => self.frame(Framing::Length(content_length(value)?))?,
             17 if is("Transfer-Encoding") => {
@@ -375,6 +381,9 @@ mod tests {
         assert_eq!(path("http://a?/x").unwrap().unwrap().0, "/");
         assert_eq!(path("/a?b/c").unwrap().unwrap().0, "/a");
         assert_eq!(path("*").unwrap().unwrap().0, "*");
+        for bad in ["http:///x", "http://a\"b/x", "http://u@a/x", "http://?"] {
+            assert_eq!(path(bad), Err(400), "{bad}");
+        }
     }
 
     #[test]
@@ -454,6 +463,14 @@ mod tests {
         assert!(!keeps("1.1", "Connection: upgrade, Close\r\n"));
         assert!(keeps("1.0", "Connection: Keep-Alive\r\n"));
         assert!(!keeps("1.0", "Connection: keep-alive, close\r\n"));
+        assert!(!keeps(
+            "1.0",
+            "Connection: close\r\nConnection: keep-alive\r\n"
+        ));
+        assert!(!keeps(
+            "1.1",
+            "Connection: close\r\nConnection: keep-alive\r\n"
+        ));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -20,7 +20,7 @@ use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 /// Answers to pipelined requests are collected up to this many bytes and
 /// sent before more are made: a peer that does not read cannot make us hold
 /// more than this and one answer.
-const OUTPUT_BATCH: usize = 8 * 1024;
+pub(super) const OUTPUT_BATCH: usize = 8 * 1024;
 
 /// How often one connection reads or sends before the others get a turn.
 const ROUNDS: usize = 16;
@@ -75,10 +75,28 @@ enum Phase {
     Lingering,
 }
 
+/// A place among the connections of all workers, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    pub(super) fn take(taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(taken))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
     peer: Peer,
+    _place: Place,
     decoder: Decoder,
     unsent: Vec<u8>,
     sent: usize,
@@ -89,16 +107,18 @@ pub(super) struct Connection {
     ending: bool,
     ended: bool,
     answered: bool,
+    queued: bool,
     stage: Stage,
     phase: Phase,
     since: Instant,
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, peer: Peer, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, peer: Peer, place: Place, now: Instant) -> Self {
         Self {
             stream,
             peer,
+            _place: place,
             decoder: Decoder::default(),
             unsent: Vec::new(),
             sent: 0,
@@ -106,6 +126,7 @@ impl Connection {
             ending: false,
             ended: false,
             answered: false,
+            queued: false,
             stage: Stage::Open,
             phase: Phase::Idle,
             since: now,
@@ -123,6 +144,11 @@ impl Connection {
         self.readable = true;
     }
 
+    /// Whether the present wait began before a point in time.
+    pub(super) fn waits_since(&self, before: Option<Instant>) -> bool {
+        before.is_some_and(|before| self.since <= before)
+    }
+
     /// When the present wait has lasted too long.
     pub(super) fn deadline(&self, deadlines: &Deadlines) -> Instant {
         self.since + self.patience(deadlines)
@@ -135,6 +161,16 @@ impl Connection {
             Phase::Sending => deadlines.answer,
             Phase::Lingering => deadlines.linger,
         }
+    }
+
+    /// Puts it in the queue for another turn; false if it is there already.
+    pub(super) fn queue(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
+    }
+
+    /// Takes it out of the queue.
+    pub(super) fn unqueue(&mut self) {
+        self.queued = false;
     }
 
     /// Whether a request has been answered since this was last asked.
@@ -187,7 +223,11 @@ impl Connection {
             }
             match self.stage {
                 Stage::Open => {}
-                Stage::Closing if self.decoder.is_empty() => return Ok(Next::Close),
+                // Closing a socket with unread input resets the connection,
+                // and the peer may lose the answer.
+                Stage::Closing if self.decoder.is_empty() && !self.readable => {
+                    return Ok(Next::Close);
+                }
                 Stage::Closing | Stage::Refusing if self.ended => return Ok(Next::Close),
                 Stage::Closing | Stage::Refusing => {
                     self.stream.finish()?;

@@ -21,8 +21,8 @@ pub struct Room {
 /// connections over so many listeners shared by so many workers.
 #[must_use]
 pub fn make_room(connections: usize, listeners: usize, workers: usize) -> Room {
-    // A worker has a poll, a waker and a handle to each listener.
-    let fixed = OTHERS + (listeners + workers * (listeners + 2)) as u64;
+    // A worker has a poll, a waker, a spare and a handle to each listener.
+    let fixed = OTHERS + (listeners + workers * (listeners + 3)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
     let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);

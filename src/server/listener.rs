@@ -80,8 +80,8 @@ impl Listener {
         let (address, socket) = match address {
             Address::Tcp(address) => {
                 let socket = net::TcpListener::bind(address)?;
-                // Linux passes both options on to accepted connections.
                 socket.set_nonblocking(true)?;
+                // Linux passes this on to accepted connections.
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 rustix::net::listen(&socket, BACKLOG)?;
                 (Address::Tcp(socket.local_addr()?), Socket::Tcp(socket))

@@ -12,15 +12,16 @@ pub use listener::{Address, Listener};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::error;
 use mio::Waker;
 
-use crate::http::Handler;
-use worker::Worker;
+use crate::http::{HEAD_LIMIT, Handler};
+use connection::OUTPUT_BATCH;
+use worker::{INPUT, Shared, Worker};
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -62,9 +63,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Connections that one worker holds.
-    fn share(&self) -> usize {
-        (self.max_connections / self.workers).max(1)
+    /// The most memory that the connections can take, in bytes, when bodies
+    /// and answers are at most so large: what a request may fill before it is
+    /// complete, the read that completes it, and answers not taken.
+    #[must_use]
+    pub fn ceiling(&self, body: usize, answer: usize) -> u64 {
+        let input = HEAD_LIMIT + body + INPUT;
+        let output = OUTPUT_BATCH + answer;
+        ((input + output) as u64).saturating_mul(self.max_connections as u64)
     }
 }
 
@@ -91,7 +97,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     wakers: Vec<Waker>,
     threads: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     counters: Arc<Counters>,
 }
 
@@ -109,7 +115,7 @@ impl Server {
             listeners,
             wakers: Vec::new(),
             threads: Vec::new(),
-            stop: Arc::default(),
+            shared: Arc::default(),
             counters: Arc::default(),
         };
         for number in 0..settings.workers {
@@ -118,7 +124,7 @@ impl Server {
                 settings,
                 Arc::clone(handler),
                 Arc::clone(&server.counters),
-                Arc::clone(&server.stop),
+                Arc::clone(&server.shared),
             )?;
             let counters = Arc::clone(&server.counters);
             let thread = thread::Builder::new()
@@ -140,7 +146,7 @@ impl Server {
     /// [`Deadlines::stop`], and returns when all workers have ended.
     pub fn stop(mut self) {
         self.listeners.clear();
-        self.stop.store(true, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
         for waker in &self.wakers {
             if let Err(error) = waker.wake() {
                 error!("cannot wake a worker to stop it: {error}");

@@ -19,7 +19,7 @@ impl Handler for Echo {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
-            "/count" => request.body.len().to_string(),
+            "/32m" => "x".repeat(32 << 20),
             _ => String::from_utf8_lossy(request.body).into_owned(),
         };
         Response::new(200, "").with(Body::Text(text))
@@ -164,18 +164,30 @@ fn a_segment_that_comes_while_the_last_is_answered_is_not_lost() {
 
 #[test]
 fn a_peer_that_never_reads_is_cut_off_and_harms_nobody() {
-    let (server, address) = start(1, 16, SHORT);
+    let deadlines = Deadlines {
+        answer: Duration::from_millis(300),
+        ..Deadlines::default()
+    };
+    let (server, address) = start(1, 16, deadlines);
     let mut deaf = connect(address);
     deaf.set_write_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     // Write until neither side takes any more.
-    while deaf.write_all(get("/4k").repeat(100).as_bytes()).is_ok() {}
+    let mut asked = 0;
+    while deaf.write_all(get("/4k").as_bytes()).is_ok() {
+        asked += 1;
+    }
     let mut other = connect(address);
     other.write_all(post("fine").as_bytes()).unwrap();
     assert_eq!(answer(&mut other).1, "fine");
-    deaf.set_write_timeout(Some(PATIENCE)).unwrap();
-    thread::sleep(SHORT.answer * 2);
-    assert!(closes(&mut deaf));
+    thread::sleep(deadlines.answer * 3);
+    // Only what the kernel had taken comes, and then the end.
+    let mut taken = 0;
+    let mut buffer = [0; 65_536];
+    while let Ok(count @ 1..) = deaf.read(&mut buffer) {
+        taken += count;
+    }
+    assert!(taken < asked * 4096, "{asked} answers in {taken} bytes");
     server.stop();
 }
 
@@ -368,21 +380,99 @@ fn slow_requests_do_not_keep_newcomers_out() {
 
 #[test]
 fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
-    let (server, address) = start(2, 16, Deadlines::default());
+    let deadlines = Deadlines {
+        stop: PATIENCE,
+        ..Deadlines::default()
+    };
+    let (server, address) = start(2, 16, deadlines);
     let mut idle = connect(address);
     let mut busy = connect(address);
-    busy.write_all(get("/4k").repeat(50).as_bytes()).unwrap();
-    answer(&mut busy);
-    let reader = thread::spawn(move || {
-        let mut rest = Vec::new();
-        busy.read_to_end(&mut rest).map(|_| rest)
-    });
-    server.stop();
-    let rest = reader.join().unwrap().unwrap();
-    let last = String::from_utf8_lossy(&rest);
-    assert!(last.ends_with('x'), "a torn answer");
+    // More than the sockets' buffers hold, so that it is not sent before the
+    // stop.
+    busy.write_all(get("/32m").as_bytes()).unwrap();
+    let mut first = [0];
+    busy.read_exact(&mut first).unwrap();
+    let stopper = thread::spawn(move || server.stop());
     assert!(closes(&mut idle));
-    assert!(TcpStream::connect(address).is_err());
+    while TcpStream::connect(address).is_ok() {}
+    let mut rest = Vec::new();
+    busy.read_to_end(&mut rest).unwrap();
+    let head = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    assert_eq!(rest.len() - head - 4, 32 << 20);
+    stopper.join().unwrap();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_those_who_do_not_read() {
+    let (server, address) = start(2, 16, SHORT);
+    let mut deaf = connect(address);
+    deaf.write_all(get("/32m").as_bytes()).unwrap();
+    let mut first = [0];
+    deaf.read_exact(&mut first).unwrap();
+    server.stop();
+    assert!(closes(&mut deaf));
+}
+
+#[test]
+fn an_answer_is_whole_although_input_was_left_at_the_close() {
+    let (server, address) = start(1, 16, Deadlines::default());
+    let mut stream = connect(address);
+    let request = get("/32m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    stream.write_all(b"\r\n").unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 32 << 20, "{}", rest.len());
+    server.stop();
+}
+
+#[test]
+fn a_busy_connection_leaves_turns_to_the_others() {
+    let (server, address) = start(1, 64, Deadlines::default());
+    let mut busy = connect(address);
+    let mut blast = busy.try_clone().unwrap();
+    let blaster = thread::spawn(move || {
+        let requests = get("/4k").repeat(1_000);
+        while blast.write_all(requests.as_bytes()).is_ok() {}
+    });
+    let mut sink = busy.try_clone().unwrap();
+    let reader = thread::spawn(move || while closes_later(&mut sink) {});
+    for _ in 0..200 {
+        let mut other = connect(address);
+        other.write_all(post("me too").as_bytes()).unwrap();
+        assert_eq!(answer(&mut other).1, "me too");
+    }
+    busy.shutdown(Shutdown::Both).unwrap();
+    blaster.join().unwrap();
+    reader.join().unwrap();
+    let _ = busy.flush();
+    server.stop();
+}
+
+/// Reads something; false at the end.
+fn closes_later(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 65_536]), Ok(1..))
+}
+
+#[test]
+fn all_places_can_be_taken_whoever_of_the_workers_accepts() {
+    let (server, address) = start(4, 60, Deadlines::default());
+    let mut streams: Vec<TcpStream> = (0..60).map(|_| connect(address)).collect();
+    for stream in &mut streams {
+        stream.write_all(post("in").as_bytes()).unwrap();
+        assert_eq!(answer(stream).1, "in");
+    }
+    assert_eq!(server.counters().evicted.load(Ordering::Relaxed), 0);
+    let mut newcomers: Vec<TcpStream> = (0..30).map(|_| connect(address)).collect();
+    for stream in &mut newcomers {
+        stream.write_all(post("new").as_bytes()).unwrap();
+        assert_eq!(answer(stream).1, "new");
+    }
+    let evicted = server.counters().evicted.load(Ordering::Relaxed);
+    assert!((30..=34).contains(&evicted), "{evicted}");
+    server.stop();
 }
 
 #[test]

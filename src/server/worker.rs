@@ -1,8 +1,9 @@
 //! One worker: a poll over the shared listeners and its own connections.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
@@ -12,7 +13,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 use rustix::io::Errno;
 
-use super::connection::{Connection, Context, Next};
+use super::connection::{Connection, Context, Next, Place};
 use super::listener::{Acceptor, Listener, Stream};
 use super::{Counters, Settings};
 use crate::http::{Handler, Peer};
@@ -25,11 +26,12 @@ const ACCEPT_BATCH: usize = 16;
 const BACKLOG_BATCHES: usize = 64;
 
 /// Bytes a read can bring: a request with its body in one go.
-const INPUT: usize = 16 * 1024;
+pub(super) const INPUT: usize = 16 * 1024;
 
 /// The rest from accepting when the system has no descriptor to give and we
-/// have none to give up.
-const PAUSE: Duration = Duration::from_millis(100);
+/// have none to give up; also how long a connection is left alone then, for
+/// its request to arrive.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Deadlines are looked at no more often than this.
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
@@ -44,16 +46,30 @@ pub(super) struct Worker<H> {
     doors: Vec<Door>,
     /// The one whose last answer, or arrival, is longest ago comes first.
     connections: LruCache<Token, Connection>,
+    max_connections: usize,
+    /// A worker's part of them.
     share: usize,
+    shared: Arc<Shared>,
+    /// A descriptor to accept with when there is no other.
+    spare: Option<File>,
     context: Context<H>,
     /// The second that the context's date is of.
     second: u64,
     again: Vec<Token>,
     last_token: usize,
     next_check: Option<Instant>,
-    stop: Arc<AtomicBool>,
     stop_by: Option<Instant>,
-    warned: Option<Instant>,
+}
+
+/// What all workers know of each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Told to stop.
+    pub(super) stop: AtomicBool,
+    /// Connections held by all.
+    open: Arc<AtomicUsize>,
+    /// When the last warning about descriptors was logged.
+    warned: Mutex<Option<Instant>>,
 }
 
 /// A listener as one worker sees it.
@@ -70,7 +86,7 @@ impl<H: Handler> Worker<H> {
         settings: &Settings,
         handler: Arc<H>,
         counters: Arc<Counters>,
-        stop: Arc<AtomicBool>,
+        shared: Arc<Shared>,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -89,7 +105,10 @@ impl<H: Handler> Worker<H> {
             last_token: doors.len(),
             doors,
             connections: LruCache::unbounded(),
-            share: settings.share(),
+            max_connections: settings.max_connections,
+            share: (settings.max_connections / settings.workers).max(1),
+            shared,
+            spare: spare(),
             context: Context {
                 handler,
                 counters,
@@ -103,9 +122,7 @@ impl<H: Handler> Worker<H> {
             second: u64::MAX,
             again: Vec::new(),
             next_check: None,
-            stop,
             stop_by: None,
-            warned: None,
         };
         Ok((worker, waker))
     }
@@ -119,7 +136,7 @@ impl<H: Handler> Worker<H> {
                 self.accept(index);
             }
             self.check_deadlines();
-            if self.stop.load(Ordering::Acquire) && self.retire() {
+            if self.shared.stop.load(Ordering::Acquire) && self.retire() {
                 return Ok(());
             }
             match self.poll.poll(&mut events, self.timeout()) {
@@ -135,6 +152,9 @@ impl<H: Handler> Worker<H> {
                 }
             }
             for token in std::mem::take(&mut self.again) {
+                if let Some(connection) = self.connections.peek_mut(&token) {
+                    connection.unqueue();
+                }
                 self.drive(token, None);
             }
         }
@@ -175,11 +195,18 @@ impl<H: Handler> Worker<H> {
 
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPT_BATCH {
+            // When all places are taken and not by us, another worker has
+            // more than its part; it was woken too and makes room.
+            let anothers = self.is_full() && self.connections.len() < self.share;
             let door = &mut self.doors[index];
             if !door.ready || door.paused_until.is_some_and(|at| self.context.now < at) {
                 return;
             }
             door.paused_until = None;
+            if anothers {
+                door.paused_until = Some(self.context.now + PAUSE);
+                return;
+            }
             match door.acceptor.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => match error.kind() {
@@ -191,33 +218,55 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    /// The newcomer gets the descriptor of the connection that is idle
-    /// longest. Without one, or for another error, wait a little.
+    fn is_full(&self) -> bool {
+        self.shared.open.load(Ordering::Relaxed) >= self.max_connections
+    }
+
+    /// Out of descriptors, the kernel fails before it looks whether anybody
+    /// waits. With the spare one we see, and only for a newcomer is the
+    /// connection closed that is idle longest.
     fn accept_failed(&mut self, index: usize, error: &io::Error) {
-        let now = self.context.now;
-        if self
-            .warned
-            .is_none_or(|at| now.duration_since(at) > WARNING_PERIOD)
-        {
-            self.warned = Some(now);
-            warn!("cannot accept a connection: {error}; idle ones are closed for new ones");
-        }
+        self.warn(error);
         let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         let full = full.map(|errno| Some(errno.raw_os_error()));
-        if !full.contains(&error.raw_os_error()) || !self.evict() {
-            self.doors[index].paused_until = Some(now + PAUSE);
+        let spared = self.spare.take().or_else(spare).is_some() || self.evict_idle();
+        if !full.contains(&error.raw_os_error()) || !spared {
+            self.doors[index].paused_until = Some(self.context.now + PAUSE);
+            return;
+        }
+        match self.doors[index].acceptor.accept() {
+            Ok((stream, peer)) => {
+                self.evict_idle();
+                self.admit(stream, peer);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.doors[index].ready = false;
+            }
+            Err(_) => self.doors[index].paused_until = Some(self.context.now + PAUSE),
+        }
+        self.spare = spare();
+    }
+
+    fn warn(&self, error: &io::Error) {
+        let now = self.context.now;
+        let warned = self.shared.warned.lock();
+        let mut warned = warned.unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| now.duration_since(at) > WARNING_PERIOD) {
+            *warned = Some(now);
+            warn!("cannot accept a connection: {error}; out of descriptors, idle ones make room");
         }
     }
 
     fn admit(&mut self, mut stream: Stream, peer: Peer) {
-        while self.connections.len() >= self.share && self.evict() {}
+        while self.is_full() && self.evict() {}
         let token = self.unused_token();
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
         let counters = &self.context.counters;
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(stream, peer, self.context.now);
+        let place = Place::take(&self.shared.open);
+        let connection = Connection::new(stream, peer, place, self.context.now);
         self.connections.put(token, connection);
         self.drive(token, None);
     }
@@ -230,6 +279,13 @@ impl<H: Handler> Worker<H> {
             counters.evicted.fetch_add(1, Ordering::Relaxed);
         }
         evicted
+    }
+
+    /// The same, if it has been waiting for a moment.
+    fn evict_idle(&mut self) -> bool {
+        let before = self.context.now.checked_sub(PAUSE);
+        let idle = self.connections.peek_lru();
+        idle.is_some_and(|(_, connection)| connection.waits_since(before)) && self.evict()
     }
 
     /// Tokens are not used twice, lest an event of a closed connection reach
@@ -265,8 +321,8 @@ impl<H: Handler> Worker<H> {
                 self.connections.pop(&token);
                 return;
             }
-            Next::Again => self.again.push(token),
-            Next::Wait => {}
+            Next::Again if connection.queue() => self.again.push(token),
+            Next::Again | Next::Wait => {}
         }
         let deadline = connection.deadline(&self.context.deadlines);
         if connection.take_answered() {
@@ -328,4 +384,9 @@ impl<H: Handler> Worker<H> {
         let late = self.stop_by.is_some_and(|at| self.context.now >= at);
         late || self.connections.is_empty()
     }
+}
+
+/// A descriptor of no other use.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
