@@ -22,8 +22,9 @@ use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 /// more than this and one answer.
 pub(super) const OUTPUT_BATCH: usize = 8 * 1024;
 
-/// How often one connection reads or sends before the others get a turn.
-const ROUNDS: usize = 16;
+/// Batches that one connection is sent before the others get a turn. With
+/// many connections pipelining, a turn's length is everybody's delay.
+const TURN: usize = 2;
 
 /// Bytes read and dropped from a peer that was refused, so that it finds our
 /// answer before the connection is gone (RFC 9112, section 9.6).
@@ -217,7 +218,8 @@ impl Connection {
     }
 
     fn turn<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
-        for _ in 0..ROUNDS {
+        let mut batches = 0;
+        loop {
             if !self.flush()? {
                 return Ok(Next::Wait);
             }
@@ -235,17 +237,22 @@ impl Connection {
                 }
                 Stage::Lingering(_) => return self.linger(&mut context.input),
             }
-            if self.stage == Stage::Open && !self.answer(context)? {
-                if self.readable {
-                    self.receive(&mut context.input)?;
-                } else if self.ended || (context.stopping && self.decoder.is_empty()) {
-                    return Ok(Next::Close);
-                } else {
-                    return Ok(Next::Wait);
-                }
+            if self.stage != Stage::Open {
+                continue;
+            }
+            if batches == TURN && (self.readable || !self.decoder.is_empty()) {
+                return Ok(Next::Again);
+            }
+            if self.answer(context)? {
+                batches += 1;
+            } else if self.readable {
+                self.receive(&mut context.input)?;
+            } else if self.ended || (context.stopping && self.decoder.is_empty()) {
+                return Ok(Next::Close);
+            } else {
+                return Ok(Next::Wait);
             }
         }
-        Ok(Next::Again)
     }
 
     /// Answers what is complete, up to a batch; false if nothing was.

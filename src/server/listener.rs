@@ -20,6 +20,11 @@ use crate::http::Peer;
 /// when a proxy reconnects after our restart.
 const BACKLOG: i32 = 4096;
 
+/// What the kernel may hold of a connection's input and output, in bytes; it
+/// takes twice as much for its own bookkeeping. Left to itself it would hold
+/// megabytes of answers for a peer that does not read.
+const SOCKET_BUFFER: usize = 64 * 1024;
+
 /// Who may connect to a Unix socket: everybody, as to a loopback port. The
 /// directory's permissions can say otherwise.
 const UNIX_MODE: u32 = 0o666;
@@ -81,8 +86,10 @@ impl Listener {
             Address::Tcp(address) => {
                 let socket = net::TcpListener::bind(address)?;
                 socket.set_nonblocking(true)?;
-                // Linux passes this on to accepted connections.
+                // Linux passes these on to accepted connections.
                 sockopt::set_tcp_nodelay(&socket, true)?;
+                sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER)?;
+                sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)?;
                 rustix::net::listen(&socket, BACKLOG)?;
                 (Address::Tcp(socket.local_addr()?), Socket::Tcp(socket))
             }
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_connections_send_without_delay() {
+    fn accepted_connections_have_the_options_of_the_listener() {
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = *listener.address() else {
             panic!("no TCP");
@@ -235,7 +242,11 @@ mod tests {
         let (stream, peer) = listener.share().unwrap().accept().unwrap();
         assert_eq!(peer, Peer::Ip([127, 0, 0, 1].into()));
         match stream {
-            Stream::Tcp(stream) => assert!(stream.nodelay().unwrap()),
+            Stream::Tcp(stream) => {
+                assert!(stream.nodelay().unwrap());
+                let sent = sockopt::socket_send_buffer_size(&stream).unwrap();
+                assert_eq!(sent, 2 * SOCKET_BUFFER);
+            }
             Stream::Unix(_) => panic!("no TCP"),
         }
     }
