@@ -91,6 +91,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn priorities_are_those_of_syslog() {
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug];
+        assert_eq!(levels.map(priority), [3, 4, 6, 7]);
+    }
+
+    #[test]
     fn a_line_is_one_line_of_bounded_length() {
         assert_eq!(tidy("a\nb\x1b[31m"), "a b [31m\n");
         let long = tidy(&"é".repeat(LINE_LIMIT));

@@ -65,6 +65,26 @@ mod tests {
     use crate::session::{Content, Lifetime, Protocol};
 
     #[test]
+    fn a_payload_is_freed_within_seconds_of_its_end() {
+        let store = Arc::new(Store::new(NonZeroUsize::MIN));
+        let clock = Clock::start();
+        let reaper = Reaper::start(Arc::clone(&store), clock).unwrap();
+        let content = Content::new(b"x", "text/plain").unwrap();
+        let payload = Arc::downgrade(&content.shared());
+        let lifetime = Lifetime::SinceWrite(Duration::from_millis(1));
+        let made = store.create(content, Protocol::Msc3886, lifetime, clock.now());
+        drop(made.unwrap());
+        assert!(payload.upgrade().is_some());
+        // A second is promised; a busy machine may be late.
+        let patience = Instant::now() + Duration::from_secs(5);
+        while payload.upgrade().is_some() {
+            assert!(Instant::now() < patience, "still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+        reaper.stop();
+    }
+
+    #[test]
     fn expired_sessions_go_without_being_asked_for() {
         let store = Arc::new(Store::new(NonZeroUsize::new(1_000).unwrap()));
         let clock = Clock::start();

@@ -464,6 +464,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_takes_a_session_from_the_first_tick_at_its_end() {
+        let store = store(10);
+        create(&store, "a", TTL, at(0));
+        assert_eq!(sweep(&store, at(60_159), 9), 0);
+        assert_eq!(sweep(&store, at(60_160), 9), 1);
+    }
+
+    #[test]
     fn a_sweep_stops_at_its_limit() {
         let store = store(10);
         for _ in 0..7 {

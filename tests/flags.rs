@@ -97,6 +97,42 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
 }
 
 #[test]
+fn a_public_url_is_scheme_host_and_path() {
+    for bad in ["https://a?b", "https://a#b", "https://u@a", "https://a\"b"] {
+        let output = run(&["--public-url", bad]);
+        assert_eq!(output.status.code(), Some(2), "{bad}");
+        assert!(error_line(&output).contains("--public-url"));
+    }
+}
+
+#[test]
+fn there_are_no_more_workers_than_connections() {
+    let daemon = Daemon::start(&["--workers", "4", "--max-connections", "2"]);
+    let start = daemon.start.join("\n");
+    assert!(start.contains("; 2 connections on 2 workers"), "{start}");
+}
+
+#[test]
+fn a_log_level_leaves_out_what_is_below_it() {
+    let path = std::env::temp_dir().join(format!("rendezvousd-level-{}", std::process::id()));
+    let unix = format!("unix:{}", path.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    command.args(["--listen", &unix, "--log-level", "warn"]);
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !path.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert!(output.status.success());
+}
+
+#[test]
 fn a_port_that_is_taken_is_one_line_and_exit_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{Answer, Daemon, PATIENCE};
 
@@ -16,7 +16,7 @@ fn create(daemon: &Daemon, body: &str) -> Answer {
     answer
 }
 
-fn date(answer: &Answer, name: &str) -> std::time::SystemTime {
+fn date(answer: &Answer, name: &str) -> SystemTime {
     let text = answer.field(name).expect(name);
     let date = httpdate::parse_http_date(text).unwrap();
     assert_eq!(httpdate::fmt_http_date(date), text, "not an IMF-fixdate");
@@ -36,6 +36,11 @@ fn assert_state(answer: &Answer, ttl: Duration) {
         Some("no-store, no-transform")
     );
     assert_eq!(answer.field("Pragma"), Some("no-cache"));
+    let skew = date(answer, "Date").duration_since(SystemTime::now());
+    let skew = skew.unwrap_or_else(|before| before.duration());
+    assert!(skew < Duration::from_secs(20), "{skew:?}");
+    let written = date(answer, "Date").duration_since(date(answer, "Last-Modified"));
+    assert!(written.unwrap_or_default() < Duration::from_secs(20));
     let exposed = answer.field("Access-Control-Expose-Headers");
     assert_eq!(exposed, Some("ETag, Location, X-Max-Bytes"));
 }

@@ -46,6 +46,31 @@ fn a_request_in_progress_at_the_stop_is_answered() {
 }
 
 #[test]
+fn the_summary_counts_the_expired_refused_and_evicted() {
+    let daemon = Daemon::start(&["--ttl", "1s"]);
+    let mut client = daemon.connect();
+    let made = client.request("POST", "/rendezvous", &[], "x");
+    while client.request("GET", made.location(), &[], "").status == 200 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // The reaper comes within a second, and a little more on a busy machine.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    client.send(b"nonsense\r\n\r\n");
+    assert_eq!(client.answer(false).unwrap().status, 400);
+    daemon.signal(Signal::TERM);
+    let (lines, _) = daemon.wait();
+    let summary = lines.join("\n");
+    assert!(
+        summary.contains("1 expired, 0 evicted, 0 left"),
+        "{summary}"
+    );
+    assert!(
+        summary.contains(" answered, 1 refused, 0 late, "),
+        "{summary}"
+    );
+}
+
+#[test]
 fn the_summary_counts_what_an_operator_wants_to_know() {
     let daemon = Daemon::start(&[]);
     let mut client = daemon.connect();

@@ -132,7 +132,20 @@ mod tests {
     #[test]
     fn what_proxies_do_to_a_tag_is_undone() {
         let mut changed = vec![TEXT.into(), format!("W/{TEXT}"), format!("W/\"{TEXT}\"")];
-        for suffix in SUFFIXES {
+        for suffix in [
+            "-gzip",
+            "-br",
+            "-zstd",
+            "-deflate",
+            "--gzip",
+            "--br",
+            "--zstd",
+            "--deflate",
+            ";gzip",
+            ";br",
+            ";zstd",
+            ";deflate",
+        ] {
             changed.push(format!("\"{TEXT}{suffix}\""));
             changed.push(format!("W/\"{TEXT}{suffix}\""));
             changed.push(format!("{TEXT}{suffix}"));

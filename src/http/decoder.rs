@@ -269,6 +269,16 @@ mod tests {
     }
 
     #[test]
+    fn rfc9110_10_1_1_continue_is_not_for_http_1_0_nor_for_a_body_that_has_begun() {
+        let head =
+            "PUT / HTTP/VERSION\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let old = head.replace("VERSION", "1.0");
+        assert_eq!(transcript([old.as_bytes(), b"ok"]), ["PUT / ok"]);
+        let begun = head.replace("VERSION", "1.1") + "o";
+        assert_eq!(transcript([begun.as_bytes(), b"k"]), ["PUT / ok"]);
+    }
+
+    #[test]
     fn rfc9112_2_2_empty_lines_between_requests_are_no_beginning_of_one() {
         let mut decoder = Decoder::default();
         decoder.push(b"\r\n\r\n");

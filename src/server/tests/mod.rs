@@ -1,4 +1,8 @@
-//! The server with handlers of the tests' own, over real sockets.
+//! The server with a handler of the tests' own, over real sockets.
+
+mod deadlines;
+mod pressure;
+mod stop;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,6 +23,10 @@ impl Handler for Echo {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
+            "/slow" => {
+                thread::sleep(SLOW);
+                String::new()
+            }
             "/32m" => "x".repeat(32 << 20),
             _ => String::from_utf8_lossy(request.body).into_owned(),
         };
@@ -31,6 +39,9 @@ impl Handler for Echo {
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long `/slow` keeps a worker.
+const SLOW: Duration = Duration::from_millis(400);
 
 const SHORT: Deadlines = Deadlines {
     request: Duration::from_millis(300),
@@ -97,98 +108,22 @@ fn closes(stream: &mut TcpStream) -> bool {
     }
 }
 
-#[test]
-fn three_hundred_pipelined_requests_get_all_their_answers() {
-    let (server, address) = start(1, 16, Deadlines::default());
-    let mut stream = connect(address);
-    let mut sender = stream.try_clone().unwrap();
-    let writer = thread::spawn(move || {
-        sender.write_all(get("/4k").repeat(300).as_bytes()).unwrap();
-    });
-    for _ in 0..300 {
-        assert_eq!(answer(&mut stream).1.len(), 4096);
-    }
-    writer.join().unwrap();
-    stream.write_all(post("in step").as_bytes()).unwrap();
-    assert_eq!(answer(&mut stream).1, "in step");
-    server.stop();
+/// Keeps the only worker busy while `meanwhile` runs, so that it finds at
+/// once whatever that did.
+fn while_busy(address: SocketAddr, meanwhile: impl FnOnce()) {
+    let mut busy = connect(address);
+    busy.write_all(get("/slow").as_bytes()).unwrap();
+    thread::sleep(SLOW / 4);
+    meanwhile();
+    answer(&mut busy);
 }
 
-#[test]
-fn three_hundred_requests_sent_before_the_first_read_get_all_their_answers() {
-    let (server, address) = start(1, 16, Deadlines::default());
+/// A connection whose request was refused.
+fn refused(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
-    stream.write_all(get("/4k").repeat(300).as_bytes()).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    for _ in 0..300 {
-        assert_eq!(answer(&mut stream).1.len(), 4096);
-    }
-    assert!(closes(&mut stream));
-    server.stop();
-}
-
-#[test]
-fn requests_that_come_byte_by_byte_are_answered() {
-    let (server, address) = start(1, 16, Deadlines::default());
-    let mut stream = connect(address);
-    stream.set_nodelay(true).unwrap();
-    for text in ["one", "two"] {
-        for byte in post(text).bytes() {
-            stream.write_all(&[byte]).unwrap();
-        }
-        assert_eq!(answer(&mut stream).1, text);
-    }
-    server.stop();
-}
-
-#[test]
-fn a_segment_that_comes_while_the_last_is_answered_is_not_lost() {
-    let (server, address) = start(2, 16, Deadlines::default());
-    let mut stream = connect(address);
-    stream.set_nodelay(true).unwrap();
-    for round in 0..500 {
-        let (one, two) = (format!("a{round}"), format!("b{round}"));
-        let (first, second) = (post(&one), post(&two));
-        let cut = first.len() + round % second.len();
-        let both = format!("{first}{second}");
-        stream.write_all(&both.as_bytes()[..cut]).unwrap();
-        if round % 3 == 0 {
-            thread::yield_now();
-        }
-        stream.write_all(&both.as_bytes()[cut..]).unwrap();
-        assert_eq!(answer(&mut stream).1, one);
-        assert_eq!(answer(&mut stream).1, two);
-    }
-    server.stop();
-}
-
-#[test]
-fn a_peer_that_never_reads_is_cut_off_and_harms_nobody() {
-    let deadlines = Deadlines {
-        answer: Duration::from_millis(300),
-        ..Deadlines::default()
-    };
-    let (server, address) = start(1, 16, deadlines);
-    let mut deaf = connect(address);
-    deaf.set_write_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
-    // Write until neither side takes any more.
-    let mut asked = 0;
-    while deaf.write_all(get("/4k").as_bytes()).is_ok() {
-        asked += 1;
-    }
-    let mut other = connect(address);
-    other.write_all(post("fine").as_bytes()).unwrap();
-    assert_eq!(answer(&mut other).1, "fine");
-    thread::sleep(deadlines.answer * 3);
-    // Only what the kernel had taken comes, and then the end.
-    let mut taken = 0;
-    let mut buffer = [0; 65_536];
-    while let Ok(count @ 1..) = deaf.read(&mut buffer) {
-        taken += count;
-    }
-    assert!(taken < asked * 4096, "{asked} answers in {taken} bytes");
-    server.stop();
+    stream.write_all(b"nonsense\r\n\r\n").unwrap();
+    assert!(answer(&mut stream).0.starts_with("HTTP/1.1 400 "));
+    stream
 }
 
 #[test]
@@ -226,57 +161,6 @@ fn a_panic_is_answered_500_and_the_connection_stays_in_step() {
     stream.write_all(post("on").as_bytes()).unwrap();
     assert_eq!(answer(&mut stream).1, "on");
     assert_eq!(server.counters().panics.load(Ordering::Relaxed), 3);
-    server.stop();
-}
-
-#[test]
-fn a_late_request_is_told_408_and_a_close() {
-    let (server, address) = start(1, 16, SHORT);
-    let body_missing = post("abc").replace("abc", "a");
-    for part in ["GET / HTTP/1.1\r\nHo", &body_missing] {
-        let mut stream = connect(address);
-        stream.write_all(part.as_bytes()).unwrap();
-        let (head, _) = answer(&mut stream);
-        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
-        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
-        assert!(closes(&mut stream));
-    }
-    assert_eq!(server.counters().late.load(Ordering::Relaxed), 2);
-    server.stop();
-}
-
-#[test]
-fn dripping_bytes_do_not_extend_the_deadline_of_a_request() {
-    let (server, address) = start(1, 16, SHORT);
-    let mut stream = connect(address);
-    let mut drip = stream.try_clone().unwrap();
-    let dripper = thread::spawn(move || {
-        let mut sent = 0;
-        while drip.write_all(b"a").is_ok() && sent < 400 {
-            sent += 1;
-            thread::sleep(Duration::from_millis(50));
-        }
-        sent
-    });
-    let (head, _) = answer(&mut stream);
-    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
-    drop(stream);
-    assert!(dripper.join().unwrap() < 400);
-    server.stop();
-}
-
-#[test]
-fn an_idle_connection_is_closed_in_silence() {
-    let (server, address) = start(1, 16, SHORT);
-    let mut fresh = connect(address);
-    let mut used = connect(address);
-    used.write_all(post("x").as_bytes()).unwrap();
-    answer(&mut used);
-    for stream in [&mut fresh, &mut used] {
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).unwrap();
-        assert!(rest.is_empty());
-    }
     server.stop();
 }
 
@@ -379,84 +263,6 @@ fn slow_requests_do_not_keep_newcomers_out() {
 }
 
 #[test]
-fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
-    let deadlines = Deadlines {
-        stop: PATIENCE,
-        ..Deadlines::default()
-    };
-    let (server, address) = start(2, 16, deadlines);
-    let mut idle = connect(address);
-    let mut busy = connect(address);
-    // More than the sockets' buffers hold, so that it is not sent before the
-    // stop.
-    busy.write_all(get("/32m").as_bytes()).unwrap();
-    let mut first = [0];
-    busy.read_exact(&mut first).unwrap();
-    let stopper = thread::spawn(move || server.stop());
-    assert!(closes(&mut idle));
-    while TcpStream::connect(address).is_ok() {}
-    let mut rest = Vec::new();
-    busy.read_to_end(&mut rest).unwrap();
-    let head = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-    assert_eq!(rest.len() - head - 4, 32 << 20);
-    stopper.join().unwrap();
-}
-
-#[test]
-fn a_stop_does_not_wait_for_those_who_do_not_read() {
-    let (server, address) = start(2, 16, SHORT);
-    let mut deaf = connect(address);
-    deaf.write_all(get("/32m").as_bytes()).unwrap();
-    let mut first = [0];
-    deaf.read_exact(&mut first).unwrap();
-    server.stop();
-    assert!(closes(&mut deaf));
-}
-
-#[test]
-fn an_answer_is_whole_although_input_was_left_at_the_close() {
-    let (server, address) = start(1, 16, Deadlines::default());
-    let mut stream = connect(address);
-    let request = get("/32m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut first = [0];
-    stream.read_exact(&mut first).unwrap();
-    stream.write_all(b"\r\n").unwrap();
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).unwrap();
-    assert!(rest.len() > 32 << 20, "{}", rest.len());
-    server.stop();
-}
-
-#[test]
-fn a_busy_connection_leaves_turns_to_the_others() {
-    let (server, address) = start(1, 64, Deadlines::default());
-    let mut busy = connect(address);
-    let mut blast = busy.try_clone().unwrap();
-    let blaster = thread::spawn(move || {
-        let requests = get("/4k").repeat(1_000);
-        while blast.write_all(requests.as_bytes()).is_ok() {}
-    });
-    let mut sink = busy.try_clone().unwrap();
-    let reader = thread::spawn(move || while closes_later(&mut sink) {});
-    for _ in 0..200 {
-        let mut other = connect(address);
-        other.write_all(post("me too").as_bytes()).unwrap();
-        assert_eq!(answer(&mut other).1, "me too");
-    }
-    busy.shutdown(Shutdown::Both).unwrap();
-    blaster.join().unwrap();
-    reader.join().unwrap();
-    let _ = busy.flush();
-    server.stop();
-}
-
-/// Reads something; false at the end.
-fn closes_later(stream: &mut TcpStream) -> bool {
-    matches!(stream.read(&mut [0; 65_536]), Ok(1..))
-}
-
-#[test]
 fn all_places_can_be_taken_whoever_of_the_workers_accepts() {
     let (server, address) = start(4, 60, Deadlines::default());
     let mut streams: Vec<TcpStream> = (0..60).map(|_| connect(address)).collect();
@@ -500,4 +306,57 @@ fn a_unix_socket_is_served_replaced_when_stale_and_removed() {
     assert!(answer.ends_with("by path"), "{answer}");
     server.stop();
     assert!(!path.exists());
+}
+
+#[test]
+fn a_unix_socket_is_open_to_all_and_replaces_no_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("rendezvousd-file-{}", std::process::id()));
+    std::fs::write(&path, "precious").unwrap();
+    assert!(Listener::bind(&Address::Unix(path.clone())).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o666);
+    drop(listener);
+}
+
+#[test]
+fn the_date_is_the_present_one() {
+    let (server, address) = start(1, 16, Deadlines::default());
+    let mut stream = connect(address);
+    let mut date = || {
+        stream.write_all(post("x").as_bytes()).unwrap();
+        let head = answer(&mut stream).0;
+        let date = head.lines().find_map(|line| line.strip_prefix("Date: "));
+        httpdate::parse_http_date(date.unwrap()).unwrap()
+    };
+    let first = date();
+    thread::sleep(Duration::from_millis(1_100));
+    assert!(date() > first);
+    server.stop();
+}
+
+#[test]
+fn refused_peers_that_have_gone_hold_no_places() {
+    let deadlines = Deadlines {
+        linger: PATIENCE,
+        ..Deadlines::default()
+    };
+    let (server, address) = start(1, 2, deadlines);
+    for _ in 0..2 {
+        drop(refused(address));
+    }
+    // The ends come in order, and before the next connections.
+    thread::sleep(Duration::from_millis(200));
+    for _ in 0..2 {
+        let mut stream = connect(address);
+        stream.write_all(post("x").as_bytes()).unwrap();
+        assert_eq!(answer(&mut stream).1, "x");
+        drop(stream);
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(server.counters().evicted.load(Ordering::Relaxed), 0);
+    server.stop();
 }
