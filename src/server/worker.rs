@@ -197,7 +197,8 @@ impl<H: Handler> Worker<H> {
         for _ in 0..ACCEPT_BATCH {
             // When all places are taken and not by us, another worker has
             // more than its part; it was woken too and makes room.
-            let anothers = self.is_full() && self.connections.len() < self.share;
+            let full = self.open() >= self.max_connections;
+            let anothers = full && self.connections.len() < self.share;
             let door = &mut self.doors[index];
             if !door.ready || door.paused_until.is_some_and(|at| self.context.now < at) {
                 return;
@@ -218,8 +219,9 @@ impl<H: Handler> Worker<H> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.shared.open.load(Ordering::Relaxed) >= self.max_connections
+    /// Connections held by all workers.
+    fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
     }
 
     /// Out of descriptors, the kernel fails before it looks whether anybody
@@ -258,14 +260,15 @@ impl<H: Handler> Worker<H> {
     }
 
     fn admit(&mut self, mut stream: Stream, peer: Peer) {
-        while self.is_full() && self.evict() {}
+        // Taken before it is counted: two workers may see the last place.
+        let place = Place::take(&self.shared.open);
+        while self.open() > self.max_connections && self.evict() {}
         let token = self.unused_token();
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
         let counters = &self.context.counters;
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let place = Place::take(&self.shared.open);
         let connection = Connection::new(stream, peer, place, self.context.now);
         self.connections.put(token, connection);
         self.drive(token, None);
