@@ -51,7 +51,8 @@ pub struct Flags {
     #[argh(option, arg_name = "network")]
     pub trusted_proxy: Vec<TrustedProxy>,
 
-    /// life of a MSC3886 session after its last write, default 60s
+    /// life of a MSC3886 session after its last write, 1s to 1day, default
+    /// 60s
     #[argh(
         option,
         arg_name = "time",
@@ -69,7 +70,7 @@ pub struct Flags {
     )]
     pub sign_in_ttl: Duration,
 
-    /// largest MSC3886 payload, default 4KiB (4KB is 4000 bytes)
+    /// largest MSC3886 payload, up to 1MiB, default 4KiB (4KB is 4000 bytes)
     #[argh(option, arg_name = "size", default = "4096", from_str_fn(max_bytes))]
     pub max_bytes: usize,
 
@@ -93,11 +94,11 @@ pub struct Flags {
     )]
     pub max_connections: usize,
 
-    /// threads that answer requests, default one a core
+    /// threads that answer requests, up to 256, default one a core
     #[argh(option, arg_name = "number", default = "cores()", from_str_fn(workers))]
     pub workers: usize,
 
-    /// what to log: off, error, warn, info (the default) or debug
+    /// what to log: off, error, warn, info (the default), debug or trace
     #[argh(
         option,
         arg_name = "level",
@@ -135,6 +136,11 @@ impl FromStr for TrustedProxy {
 }
 
 impl Flags {
+    fn names_the_prefix_twice(&self) -> bool {
+        let url = self.public_url.as_deref().unwrap_or_default();
+        !self.prefix.is_empty() && url.ends_with(&self.prefix)
+    }
+
     /// Whom to believe: without a flag loopback, and Unix sockets unless
     /// nobody is to be.
     #[must_use]
@@ -214,6 +220,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         {
             Err("--trusted-proxy none stands alone".into())
         }
+        Ok(flags) if flags.names_the_prefix_twice() => Err(format!(
+            "--public-url is what stands in front of our paths: write it without {}",
+            flags.prefix
+        )),
         Ok(mut flags) => {
             if flags.listen.is_empty() {
                 flags
@@ -244,7 +254,7 @@ fn prefix(text: &str) -> Result<String, String> {
     }
     let text = text.strip_suffix('/').unwrap_or(text);
     if text == "/_matrix" || text.starts_with("/_matrix/") {
-        return Err("the paths below /_matrix are served already; choose another".into());
+        return Err("the paths below /_matrix are the protocols' own; choose another".into());
     }
     Ok(text.into())
 }

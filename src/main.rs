@@ -114,6 +114,9 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         env!("CARGO_PKG_VERSION"),
         flags.prefix
     );
+    if let Some(url) = &flags.public_url {
+        info!("clients are told {url}{}/…", flags.prefix);
+    }
     info!(
         "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
          for {}; {} connections on {} workers",

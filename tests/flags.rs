@@ -106,6 +106,20 @@ fn a_public_url_is_scheme_host_and_path() {
 }
 
 #[test]
+fn a_public_url_that_has_the_prefix_already_is_refused() {
+    let output = run(&["--public-url", "https://m.example/rendezvous"]);
+    assert_eq!(output.status.code(), Some(2));
+    let line = error_line(&output);
+    assert!(
+        line.contains("--public-url") && line.contains("without /rendezvous"),
+        "{line}"
+    );
+    let daemon = Daemon::start(&["--public-url", "https://m.example/x"]);
+    let start = daemon.start.join("\n");
+    assert!(start.contains("https://m.example/x/rendezvous/"), "{start}");
+}
+
+#[test]
 fn there_are_no_more_workers_than_connections() {
     let daemon = Daemon::start(&["--workers", "4", "--max-connections", "2"]);
     let start = daemon.start.join("\n");
@@ -222,6 +236,8 @@ fn it_listens_wherever_it_is_told() {
     let path = path.display().to_string();
     let socket = ["--unix-socket", &path, "http://localhost/rendezvous/x"];
     assert_eq!(curl(&socket), "404");
+    // The daemon is killed, and cannot remove it.
+    std::fs::remove_file(&path).unwrap();
     if ipv6 {
         let mut words = ready.split(' ');
         let word = words.find(|word| word.starts_with("http://[::1]"));

@@ -26,28 +26,33 @@ fn the_flags_are_those_that_help_prints() {
     assert_eq!(block("```text"), help.trim_end());
 }
 
+/// The commands of the transcript, each with what it prints.
+fn transcript() -> Vec<(String, String)> {
+    let mut steps: Vec<(String, String)> = Vec::new();
+    for line in block("```sh").lines() {
+        if let Some(shown) = line.strip_prefix("#> ") {
+            steps.last_mut().expect("a command").1 += shown;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            steps.push((line.to_owned(), String::new()));
+        }
+    }
+    steps
+}
+
 #[test]
 fn the_transcript_of_a_meeting_is_what_curl_shows() {
     let daemon = Daemon::start(&[]);
-    let block = block("```console");
-    let (mut commands, mut expected) = (Vec::new(), Vec::new());
-    for line in block.lines() {
-        match line.strip_prefix("$ ") {
-            Some(command) => {
-                commands.push(command.replace("127.0.0.1:8090", &daemon.address.to_string()));
-                expected.push(String::new());
-            }
-            None => expected.last_mut().unwrap().push_str(line.trim_end()),
-        }
-    }
-    assert!(commands.len() > 10 && commands[0].contains(&daemon.address.to_string()));
-
+    let steps = transcript();
+    assert!(steps.iter().filter(|(_, shown)| !shown.is_empty()).count() > 6);
+    let script: Vec<&str> = steps.iter().map(|(command, _)| command.as_str()).collect();
+    let script = script.join("\necho @@@\n");
+    assert!(script.contains("127.0.0.1:8090"));
+    let script = script.replace("127.0.0.1:8090", &daemon.address.to_string());
     let directory = std::env::temp_dir().join(format!("rendezvousd-curl-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
-    let script = commands.join("\necho @@@\n");
-    let output = Command::new("sh")
+    let output = Command::new("bash")
         .args(["-e", "-c", &script])
-        .current_dir(&directory)
+        .env("TMPDIR", &directory)
         .output()
         .unwrap();
     fs::remove_dir_all(&directory).unwrap();
@@ -55,8 +60,8 @@ fn the_transcript_of_a_meeting_is_what_curl_shows() {
     assert!(output.status.success(), "is curl installed? {errors}");
     let text = String::from_utf8(output.stdout).unwrap();
     let shown: Vec<&str> = text.split("@@@").collect();
-    assert_eq!(shown.len(), commands.len());
-    for ((shown, expected), command) in shown.iter().zip(&expected).zip(&commands) {
-        assert_eq!(shown.trim(), expected, "$ {command}");
+    assert_eq!(shown.len(), steps.len());
+    for (shown, (command, expected)) in shown.iter().zip(&steps) {
+        assert_eq!(shown.trim(), expected, "{command}");
     }
 }
