@@ -46,8 +46,8 @@ pub struct Flags {
     pub public_url: Option<String>,
 
     /// proxy to believe about scheme and host: an address, a network like
-    /// 10.0.0.0/8, or none; may be given several times; default: loopback
-    /// and Unix sockets
+    /// 10.0.0.0/8, unix (whoever uses a Unix socket), or none; may be given
+    /// several times; default: loopback and unix
     #[argh(option, arg_name = "network")]
     pub trusted_proxy: Vec<TrustedProxy>,
 
@@ -117,6 +117,8 @@ pub struct Flags {
 pub enum TrustedProxy {
     /// Nobody is trusted.
     None,
+    /// Who connects to a Unix socket is.
+    Unix,
     /// Who connects from there is.
     Network(IpNet),
 }
@@ -125,29 +127,37 @@ impl FromStr for TrustedProxy {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "none" {
-            return Ok(Self::None);
+        match text {
+            "none" => return Ok(Self::None),
+            "unix" => return Ok(Self::Unix),
+            // Peers over IPv4 are known by their IPv4 addresses.
+            _ if text.starts_with("::ffff:") => return Err("write IPv4 networks as such"),
+            _ => {}
         }
         text.parse()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
             .map(Self::Network)
-            .map_err(|_| "write an address, a network like 10.0.0.0/8, or none")
+            .map_err(|_| "write an address, a network like 10.0.0.0/8, unix or none")
     }
 }
 
 impl Flags {
     fn names_the_prefix_twice(&self) -> bool {
         let url = self.public_url.as_deref().unwrap_or_default();
-        !self.prefix.is_empty() && url.ends_with(&self.prefix)
+        let path = url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('/'))
+            .map_or_else(String::new, |(_, path)| format!("/{path}"));
+        !self.prefix.is_empty() && path.ends_with(&self.prefix)
     }
 
-    /// Whom to believe: without a flag loopback, and Unix sockets unless
-    /// nobody is to be.
+    /// Whom to believe: loopback and Unix sockets, or just those named.
     #[must_use]
     pub fn trusted_proxies(&self) -> TrustedProxies {
         let mut trusted = TrustedProxies {
             networks: Vec::new(),
-            local: !self.trusted_proxy.contains(&TrustedProxy::None),
+            local: self.trusted_proxy.is_empty()
+                || self.trusted_proxy.contains(&TrustedProxy::Unix),
         };
         if self.trusted_proxy.is_empty() {
             let loopback = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()];
@@ -363,7 +373,8 @@ mod tests {
             "--trusted-proxy",
             "fd00::1",
         ]);
-        assert!(given.local);
+        assert!(!given.local);
+        assert!(trusted(&["--trusted-proxy", "unix"]).local);
         assert_eq!(given.networks, networks(&["10.0.0.0/8", "fd00::1/128"]));
         let none = trusted(&["--trusted-proxy", "none"]);
         assert!(!none.local && none.networks.is_empty());

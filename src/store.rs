@@ -88,6 +88,10 @@ fn tick(expires: u64) -> Tick {
     Tick::try_from(expires.div_ceil(256)).unwrap_or(Tick::MAX)
 }
 
+/// A transaction: the number of its name, and the revision that it made or
+/// nothing for a conflict.
+type Record = (u64, Option<NonZeroU64>);
+
 #[derive(Debug)]
 struct Inner {
     /// Sessions by use. Entries of ended ones come first and are given up
@@ -99,9 +103,8 @@ struct Inner {
     ended: usize,
     /// All that have not, soonest end first.
     expiries: BTreeSet<(Tick, SessionId)>,
-    /// The transactions of those sessions that have any: the number of their
-    /// name, and the revision that they made or nothing for a conflict.
-    transactions: BTreeMap<SessionId, Vec<(u64, Option<NonZeroU64>)>>,
+    /// The transactions of those sessions that have any.
+    transactions: BTreeMap<SessionId, Vec<Record>>,
     counts: Counts,
 }
 
@@ -211,7 +214,7 @@ impl Store {
     /// A transaction's outcome, success or conflict, is recorded while the
     /// session lives, and is the answer when it comes again, whatever it
     /// brings then (MSC4388). Without a transaction, a repeated write is
-    /// known by bringing just what is there.
+    /// known by a stale revision and by bringing just what is there.
     ///
     /// # Errors
     /// [`SequenceError`], and nothing but the record has changed.
@@ -232,9 +235,8 @@ impl Store {
         let session = live(sessions, id, Family::Sequenced, now).ok_or(SequenceError::NotFound)?;
         if let Some(name) = name {
             let recorded = transactions.get(&id).map_or(&[][..], Vec::as_slice);
-            if let Some((_, outcome)) = recorded.iter().find(|(other, _)| *other == name) {
-                let outcome = outcome.map(|number| Revision::new(number.get()));
-                return outcome.ok_or(SequenceError::Conflict);
+            if let Some(outcome) = outcome_of(recorded, name) {
+                return outcome;
             }
             if recorded.len() >= MAX_TRANSACTIONS {
                 return Err(SequenceError::TooMany);
@@ -245,18 +247,40 @@ impl Store {
         let outcome = if write.expected == Some(present) {
             old = Some(session.replace(content, now));
             Ok(session.revision())
-        } else if name.is_none() && session.content().payload() == content.payload() {
+        } else if name.is_none()
+            && write
+                .expected
+                .is_some_and(|stale| stale.number() < present.number())
+            && session.content().payload() == content.payload()
+        {
             Ok(present)
         } else {
             Err(SequenceError::Conflict)
         };
         if let Some(name) = name {
             let made = outcome.ok().and_then(|made| NonZeroU64::new(made.number()));
-            transactions.entry(id).or_default().push((name, made));
+            // All the room at once: growing lists between growing payloads
+            // leave holes that nothing fits in.
+            let room = || Vec::with_capacity(MAX_TRANSACTIONS);
+            let recorded = transactions.entry(id).or_insert_with(room);
+            recorded.push((name, made));
         }
         drop(inner);
         drop(old);
         outcome
+    }
+
+    /// The outcome of a transaction that has been recorded.
+    pub fn recorded(
+        &self,
+        id: SessionId,
+        transaction: &str,
+        now: Moment,
+    ) -> Option<Result<Revision, SequenceError>> {
+        let name = self.names.hash_one(transaction);
+        let mut inner = self.lock();
+        inner.live(id, Family::Sequenced, now)?;
+        outcome_of(inner.transactions.get(&id)?, name)
     }
 
     /// Ends a session; false if there was none.
@@ -346,6 +370,13 @@ impl Inner {
         }
         displaced
     }
+}
+
+/// What is recorded under a name.
+fn outcome_of(recorded: &[Record], name: u64) -> Option<Result<Revision, SequenceError>> {
+    let (_, made) = recorded.iter().find(|(other, _)| *other == name)?;
+    let made = made.map(|number| Revision::new(number.get()));
+    Some(made.ok_or(SequenceError::Conflict))
 }
 
 /// The session if it has not ended, moved to the recently used side.
@@ -601,7 +632,8 @@ mod tests {
         let id = sequenced(&store);
         assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
         assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
-        assert_eq!(write(&store, id, 9, None, "b"), Ok(1));
+        let future = write(&store, id, 9, None, "b");
+        assert_eq!(future, Err(SequenceError::Conflict));
         assert_eq!(
             write(&store, id, 0, Some("t"), "b"),
             Err(SequenceError::Conflict)

@@ -53,6 +53,11 @@ fn fetch(url: &str, method: &str, fields: &[(&str, &str)], body: &str) -> Answer
     assert!((200..300).contains(&preflight.status), "{preflight:?}");
     let allowed = preflight.field("Access-Control-Allow-Methods").unwrap();
     assert!(allowed.split(", ").any(|allowed| allowed == method));
+    let allowed = preflight.field("Access-Control-Allow-Headers").unwrap();
+    for (name, _) in fields {
+        let allows = |allowed: &str| allowed.eq_ignore_ascii_case(name);
+        assert!(allowed.split(", ").any(allows), "{name} is not allowed");
+    }
     let fields: Vec<_> = [origin].iter().chain(fields).copied().collect();
     let answer = connect().request(method, path, &fields, body);
     assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
@@ -308,6 +313,7 @@ fn devices_converse_after_a_homeservers_redirect() {
     let homeserver = serve(move |method, _, _| {
         let cors = "Access-Control-Allow-Origin: *\r\n\
                     Access-Control-Allow-Methods: GET, POST, PUT, DELETE\r\n\
+                    Access-Control-Allow-Headers: Content-Type, Authorization\r\n\
                     Connection: close\r\nContent-Length: 0\r\n";
         let answer = match method {
             "OPTIONS" => format!("HTTP/1.1 200 OK\r\n{cors}\r\n"),

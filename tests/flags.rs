@@ -114,6 +114,7 @@ fn a_public_url_that_has_the_prefix_already_is_refused() {
         line.contains("--public-url") && line.contains("without /rendezvous"),
         "{line}"
     );
+    Daemon::start(&["--public-url", "https://rendezvous"]);
     let daemon = Daemon::start(&["--public-url", "https://m.example/x"]);
     let start = daemon.start.join("\n");
     assert!(start.contains("https://m.example/x/rendezvous/"), "{start}");

@@ -69,6 +69,21 @@ fn url_is_made_of_public_url_or_of_what_a_trusted_proxy_says() {
     assert!(url_of(&made).starts_with("http://localhost/_matrix/"));
 }
 
+/// "`url`: absolute", so a host must be known.
+#[test]
+fn a_create_that_names_no_host_is_refused() {
+    let daemon = Daemon::start(&[]);
+    for path in [MATRIX, "/rendezvous"] {
+        let mut client = daemon.connect();
+        let head = format!(
+            "POST {path} HTTP/1.0\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
+        );
+        client.send(head.as_bytes());
+        let answer = client.answer(false).unwrap();
+        answer.assert_error(400, "M_MISSING_PARAM");
+    }
+}
+
 /// "the msc4108 path itself is strict about `text/plain`".
 #[test]
 fn the_matrix_path_takes_text_plain_only() {

@@ -114,6 +114,9 @@ fn the_answer_to_a_transaction_is_replayed_409_included() {
         let late = write(&mut client, &transaction("c"), "2", data);
         late.assert_error(409, "M_CONCURRENT_WRITE");
     }
+    // "without evaluating anything again", the body included.
+    let again = client.request("PUT", &transaction("a"), &[], "nonsense");
+    assert_eq!(written(&again), first);
     let read = value(&client.request("GET", &path, &[], ""));
     assert_eq!(
         (&read["data"], &read["sequence_token"]),

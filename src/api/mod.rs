@@ -166,11 +166,12 @@ impl Api {
             Wire::Msc4388(_) => return self.msc4388_create(request),
         };
         let origin = self.settings.public_url.clone();
-        let origin = origin
-            .or_else(|| self.settings.trusted_proxies.origin(&request.head, peer))
-            .unwrap_or_default();
-        let url = format!("{origin}{}", route.base);
-        self.tagged_create(protocol, route.base, Some(&url), request)
+        let origin = origin.or_else(|| self.settings.trusted_proxies.origin(&request.head, peer));
+        let url = origin.map(|origin| format!("{origin}{}", route.base));
+        if url.is_none() && protocol == Protocol::Msc4108 {
+            return answer::error(400, "M_MISSING_PARAM", "Host is required");
+        }
+        self.tagged_create(protocol, route.base, url.as_deref(), request)
     }
 
     fn tagged(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {

@@ -2,9 +2,9 @@
 //! 2026: JSON bodies, sequence tokens, transactions. The older text, without
 //! transactions, is spoken at the same paths.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::error::Category;
+use serde_json::Value;
 
 use super::answer::{error, json, navigates, navigation_refused, not_found, too_large};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
@@ -111,6 +111,13 @@ impl Api {
         if transaction.is_some_and(|name| !is_opaque(name)) {
             return error(400, "M_INVALID_PARAM", "The transaction id is malformed");
         }
+        let now = self.clock.now();
+        let recorded = id
+            .zip(transaction)
+            .and_then(|(id, name)| self.store.recorded(id, name, now));
+        if let Some(outcome) = recorded {
+            return self.msc4388_outcome(outcome, stability);
+        }
         let body = parse(request.body)
             .and_then(|body: WriteBody| Ok((content(&body.data)?, body.sequence_token)));
         let (content, expected) = match body {
@@ -124,8 +131,16 @@ impl Api {
             expected: expected_revision(&expected),
             transaction,
         };
-        let now = self.clock.now();
-        match self.store.write_in_sequence(id, write, content, now) {
+        let outcome = self.store.write_in_sequence(id, write, content, now);
+        self.msc4388_outcome(outcome, stability)
+    }
+
+    fn msc4388_outcome(
+        &self,
+        outcome: Result<Revision, SequenceError>,
+        stability: Stability,
+    ) -> Response {
+        match outcome {
             Ok(revision) => object(&Written {
                 sequence_token: &token(revision),
             }),
@@ -156,26 +171,20 @@ impl Api {
     }
 }
 
-/// A body of known shape. Unknown keys are ignored; what is missing, null, of
-/// another type or there twice is bad.
+/// A body of known shape. Unknown keys are ignored, but what stands there has
+/// to be JSON like the rest; what is missing, null, of another type or there
+/// twice is bad.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    // Serde would also take an array of the values.
-    let is_object = body.trim_ascii_start().first() == Some(&b'{');
-    let parsed = if is_object {
-        serde_json::from_slice(body).map_err(|error| error.classify())
-    } else {
-        serde_json::from_slice::<IgnoredAny>(body)
-            .map_err(|error| error.classify())
-            .and(Err(Category::Data))
-    };
-    parsed.map_err(|category| match category {
-        Category::Data => error(
-            400,
-            "M_BAD_JSON",
-            "A key is missing, twice there or no string",
-        ),
-        _ => error(400, "M_NOT_JSON", "The body is not JSON"),
-    })
+    // Serde skips what it ignores without a look at escapes or depth, and
+    // would take an array of the values for an object.
+    match serde_json::from_slice::<Value>(body) {
+        Err(_) => Err(error(400, "M_NOT_JSON", "The body is not JSON")),
+        Ok(Value::Object(_)) => serde_json::from_slice(body).map_err(|_| {
+            let sentence = "A key is missing, twice there or no string";
+            error(400, "M_BAD_JSON", sentence)
+        }),
+        Ok(_) => Err(error(400, "M_BAD_JSON", "The body is no object")),
+    }
 }
 
 /// The payload of a body; its limit counts what the escapes mean.
@@ -260,6 +269,7 @@ mod tests {
             r#"{"sequence_token": "0", "data": ["a"]}"#,
             r#"{"sequence_token": "0", "data": "a", "data": "b"}"#,
             r#"{"sequence_token": "0", "data": "\u0000"}"#,
+            r#"{"sequence_token": "0", "data": "a", "x": [], "data": "a"}"#,
         ] {
             assert_eq!(read(body.as_bytes()), Err("M_BAD_JSON".into()), "{body}");
         }
@@ -269,6 +279,9 @@ mod tests {
     fn what_is_not_json_is_not_json() {
         let brackets = "[".repeat(BODY_LIMIT);
         let nested = format!(r#"{{"x": {}"#, "[".repeat(20_000));
+        let depth = 2_000;
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        let closed = format!(r#"{{"sequence_token": "0", "data": "a", "x": {open}{close}}}"#);
         let objects = r#"{"x":"#.repeat(5_000);
         for body in [
             "",
@@ -281,6 +294,10 @@ mod tests {
             &nested,
             &objects,
             r#"{"sequence_token": "0", "data": "a"} x"#,
+            r#"{"sequence_token": "0", "data": "a", "x": "\ud800"}"#,
+            r#"{"sequence_token": "0", "data": null"#,
+            r#"{"data": 1,,,,"#,
+            &closed,
             r#"{"sequence_token": "0", "data": "\ud800"}"#,
             r#"{"sequence_token": "0", "data": "\udc00\ud800"}"#,
             r#"{"sequence_token": "0", "data": "\q"}"#,
@@ -290,8 +307,12 @@ mod tests {
             let shown = &body[..body.len().min(60)];
             assert_eq!(read(body.as_bytes()), Err("M_NOT_JSON".into()), "{shown}");
         }
-        let invalid = b"{\"sequence_token\": \"0\", \"data\": \"\xff\"}";
-        assert_eq!(read(invalid), Err("M_NOT_JSON".into()));
+        for invalid in [
+            &b"{\"sequence_token\": \"0\", \"data\": \"\xff\"}"[..],
+            b"{\"sequence_token\": \"0\", \"data\": \"a\", \"x\": \"\xff\"}",
+        ] {
+            assert_eq!(read(invalid), Err("M_NOT_JSON".into()));
+        }
     }
 
     #[test]

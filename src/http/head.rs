@@ -2,6 +2,7 @@
 //! wants refused and `httparse` lets pass.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use httparse::{Header, Status};
@@ -251,12 +252,26 @@ fn host(value: &[u8]) -> Result<&str, Refusal> {
         .ok_or(Refusal::malformed("The Host field is malformed"))
 }
 
-/// Whether a text has only the characters of host and port (RFC 3986, section
-/// 3.2.2); the empty one does.
+/// Whether a text is a host with or without a port (RFC 3986, sections 3.2.2
+/// and 3.2.3), or empty. No list: nobody names a host with a comma.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b))
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else {
+                return false;
+            };
+            if address.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            (address, port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(&b);
+    let digits = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    name.bytes().all(legal)
+        && (port.is_empty() || (!name.is_empty() && port.strip_prefix(':').is_some_and(digits)))
 }
 
 /// Digits only (RFC 9110, section 8.6); a number beyond 64 bits is as good
@@ -365,6 +380,23 @@ mod tests {
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: é\r\n\r\n"), 400);
+        for bad in [
+            ":80", "a:b", "a:1:2", "a,b", "[::1", "[x]:80", "a:123456", "[::1]x",
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n");
+            assert_eq!(refused(&head), 400, "{bad}");
+        }
+        for good in [
+            "a",
+            "a.example:8090",
+            "127.0.0.1:80",
+            "[::1]",
+            "[fd00::1]:443",
+            "a_b",
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {good}\r\n\r\n");
+            assert!(outcome(&head).is_ok(), "{good}");
+        }
         assert!(outcome("GET / HTTP/1.0\r\n\r\n").is_ok());
         assert!(outcome("GET / HTTP/1.1\r\nHost:\r\n\r\n").is_ok());
         assert!(outcome("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").is_ok());
