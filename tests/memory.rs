@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 
 use rendezvousd::clock::Moment;
 use rendezvousd::session::{Content, Lifetime, Protocol, Session};
-use rendezvousd::store::{SESSION_OVERHEAD, Store};
+use rendezvousd::store::{
+    MAX_TRANSACTIONS, SESSION_OVERHEAD, SequenceError, Sequenced, Store, TRANSACTIONS_SIZE,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -56,6 +58,33 @@ fn now(steady: u64) -> Moment {
     Moment { steady, wall: 0 }
 }
 
+/// Bytes that full records of transactions add to a session.
+fn transactions(sessions: usize) -> usize {
+    let capacity = NonZeroUsize::new(sessions).unwrap();
+    let store = Store::new(capacity);
+    let lifetime = Lifetime::SinceCreation(Session::MAX_LIFETIME);
+    let content = || Content::new(b"", "").unwrap();
+    let create = |_| store.create(content(), Protocol::Msc4388, lifetime, now(0));
+    let made: Vec<_> = (0..sessions).map(|n| create(n).unwrap().0).collect();
+    let region = Region::new(ALLOCATOR);
+    for number in 0..MAX_TRANSACTIONS {
+        let name = number.to_string();
+        for id in &made {
+            let write = Sequenced {
+                expected: None,
+                transaction: Some(&name),
+            };
+            let conflict = store.write_in_sequence(*id, write, content(), now(1));
+            assert_eq!(conflict.err(), Some(SequenceError::Conflict));
+        }
+    }
+    let change = region.change();
+    assert_eq!(change.reallocations, 0, "a record grows in place");
+    let held = change.bytes_allocated - change.bytes_deallocated;
+    let blocks = change.allocations - change.deallocations;
+    (held + blocks * PER_BLOCK) / sessions
+}
+
 /// One test, because the allocator counts for the whole process.
 #[test]
 fn a_session_costs_what_the_ceiling_says() {
@@ -75,4 +104,7 @@ fn a_session_costs_what_the_ceiling_says() {
             assert!(overhead as u64 <= SESSION_OVERHEAD, "{overhead} bytes");
         }
     }
+    let records = transactions(10_000);
+    println!("{MAX_TRANSACTIONS} transactions a session: {records} bytes");
+    assert!(records as u64 <= TRANSACTIONS_SIZE, "{records} bytes");
 }
