@@ -125,13 +125,18 @@ fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Refusal> {
         Some((b'\r', text)) => (text, true),
         _ => (line, false),
     };
-    if text.iter().any(|b| b.is_ascii_control() && *b != b'\t') || (feed.is_some() && !returned) {
+    // In the order in which single bytes would have shown it.
+    let known = &text[..text.len().min(limit + 1)];
+    if known.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
         return Err(Refusal::malformed("The chunked coding is malformed"));
     }
     if text.len() > limit {
         return Err(Refusal::malformed(
             "A line of the chunked coding is too long",
         ));
+    }
+    if feed.is_some() && !returned {
+        return Err(Refusal::malformed("The chunked coding is malformed"));
     }
     Ok(feed.map(|_| text))
 }

@@ -343,6 +343,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 1_000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn splitting_the_bytes_anywhere_gives_the_same_requests(
             stream in streams(),

@@ -79,13 +79,16 @@ impl<'b, 'f> Head<'b, 'f> {
     ) -> Result<Option<Self>, Refusal> {
         let mut parser = httparse::Request::new(&mut []);
         let status = parser.parse_with_uninit_headers(bytes, fields);
-        let length = match status.map_err(refusal)? {
+        let length = match status.map_err(|error| first_fault(bytes, error))? {
             Status::Complete(length) if length <= HEAD_LIMIT => length,
             Status::Partial if bytes.len() < HEAD_LIMIT => {
                 refuse_bare_line_feeds(bytes)?;
                 return Ok(None);
             }
-            _ => return Err(Refusal::HEAD_TOO_LARGE),
+            _ => {
+                refuse_bare_line_feeds(&bytes[..HEAD_LIMIT])?;
+                return Err(Refusal::HEAD_TOO_LARGE);
+            }
         };
         refuse_bare_line_feeds(&bytes[..length])?;
         let line = RequestLine {
@@ -210,6 +213,24 @@ fn refusal(error: httparse::Error) -> Refusal {
     }
 }
 
+const BARE_LINE_FEED: Refusal = Refusal::malformed("A line does not end in CR LF");
+
+/// What is wrong first with a head that `httparse` refuses somewhere: what
+/// would have been refused had the bytes come one by one.
+fn first_fault(bytes: &[u8], error: httparse::Error) -> Refusal {
+    let bare = |place: &usize| bytes[*place] == b'\n' && (*place == 0 || bytes[place - 1] != b'\r');
+    let bare = (0..bytes.len().min(HEAD_LIMIT)).find(bare);
+    let before = &bytes[..bare.unwrap_or(bytes.len().min(HEAD_LIMIT))];
+    let mut space = fields();
+    let mut parser = httparse::Request::new(&mut []);
+    match parser.parse_with_uninit_headers(before, &mut space) {
+        Err(error) => refusal(error),
+        Ok(_) if bare.is_some() => BARE_LINE_FEED,
+        Ok(_) if bytes.len() >= HEAD_LIMIT => Refusal::HEAD_TOO_LARGE,
+        Ok(_) => refusal(error),
+    }
+}
+
 /// RFC 9112, section 2.2, lets a recipient take a bare LF for a line's end;
 /// where a proxy disagrees about that, requests can be smuggled.
 fn refuse_bare_line_feeds(bytes: &[u8]) -> Result<(), Refusal> {
@@ -217,7 +238,7 @@ fn refuse_bare_line_feeds(bytes: &[u8]) -> Result<(), Refusal> {
     // Counting, where any() would do, lets the compiler use vectors.
     let bare = pairs.filter(|(a, b)| **b == b'\n' && **a != b'\r').count();
     if bare > 0 || bytes.first() == Some(&b'\n') {
-        return Err(Refusal::malformed("A line does not end in CR LF"));
+        return Err(BARE_LINE_FEED);
     }
     Ok(())
 }
@@ -342,6 +363,20 @@ mod tests {
             "GET / HTTP/1.1\n",
         ] {
             assert_eq!(refused(head), 400, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_first_is_what_is_said() {
+        let long = "x".repeat(HEAD_LIMIT);
+        for (head, status) in [
+            ("\nPRI * HTTP/2.0\r\n\r\n".to_owned(), 400),
+            ("PRI * HTTP/2.0\n\r\n".to_owned(), 505),
+            (format!("GET /\n{long}\0"), 400),
+            (format!("GET /{long}\n"), 431),
+            (format!("GET /{long} HTTP/2.0\r\n"), 431),
+        ] {
+            assert_eq!(refused(&head), status, "{:?}", &head[..8]);
         }
     }
 
