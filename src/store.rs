@@ -175,9 +175,9 @@ impl Store {
         self.lock().live(id, family, now).cloned()
     }
 
-    /// Replaces the content of a tagged session if the session is still at the revision
-    /// `expected` (none: whatever the writer saw was never ours), in one
-    /// step; returns the session as it is then. A sign of use either way.
+    /// Replaces the content of a tagged session if it is still at the
+    /// revision `expected` (none: whatever the writer saw was never ours), in
+    /// one step; returns the session as it is then. A sign of use either way.
     ///
     /// # Errors
     /// [`WriteError`], and nothing has changed.
@@ -189,20 +189,15 @@ impl Store {
         now: Moment,
     ) -> Result<Session, WriteError> {
         let mut inner = self.lock();
-        let Some(session) = inner.live(id, Family::Tagged, now) else {
-            return Err(WriteError::NotFound);
-        };
+        let Inner {
+            sessions, expiries, ..
+        } = &mut *inner;
+        let session = live(sessions, id, Family::Tagged, now).ok_or(WriteError::NotFound)?;
         if expected != Some(session.revision()) {
             return Err(WriteError::Conflict(session.clone()));
         }
-        let before = tick(session.expires());
-        let old = session.replace(content, now);
+        let old = replace(expiries, id, session, content, now);
         let written = session.clone();
-        let after = tick(written.expires());
-        if after != before {
-            inner.expiries.remove(&(before, id));
-            inner.expiries.insert((after, id));
-        }
         drop(inner);
         drop(old);
         Ok(written)
@@ -229,6 +224,7 @@ impl Store {
         let mut inner = self.lock();
         let Inner {
             sessions,
+            expiries,
             transactions,
             ..
         } = &mut *inner;
@@ -245,7 +241,7 @@ impl Store {
         let present = session.revision();
         let mut old = None;
         let outcome = if write.expected == Some(present) {
-            old = Some(session.replace(content, now));
+            old = Some(replace(expiries, id, session, content, now));
             Ok(session.revision())
         } else if name.is_none()
             && write
@@ -370,6 +366,25 @@ impl Inner {
         }
         displaced
     }
+}
+
+/// Replaces a session's content, and its place among the expiries if the
+/// write moved its end; returns the old content.
+fn replace(
+    expiries: &mut BTreeSet<(Tick, SessionId)>,
+    id: SessionId,
+    session: &mut Session,
+    content: Content,
+    now: Moment,
+) -> Content {
+    let before = tick(session.expires());
+    let old = session.replace(content, now);
+    let after = tick(session.expires());
+    if after != before {
+        expiries.remove(&(before, id));
+        expiries.insert((after, id));
+    }
+    old
 }
 
 /// What is recorded under a name.

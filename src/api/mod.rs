@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tiny_http::Method;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::http::{Handler, Head, Peer, Refusal, Request, Response};
-use crate::session::{Protocol, SessionId};
+use crate::session::{Content, Family, Lifetime, Protocol, Session, SessionId};
 use crate::store::Store;
 use msc4388::Stability;
 
@@ -94,6 +94,18 @@ enum Wire {
     Msc4388(Stability),
 }
 
+impl Wire {
+    /// The protocol that a create with this head speaks.
+    fn protocol(self, head: &Head<'_, '_>) -> Protocol {
+        match self {
+            Self::Redirected => tagged::protocol_of(head),
+            Self::Msc3886 => Protocol::Msc3886,
+            Self::Msc4108 => Protocol::Msc4108,
+            Self::Msc4388(_) => Protocol::Msc4388,
+        }
+    }
+}
+
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place<'a> {
@@ -157,14 +169,12 @@ impl Api {
     }
 
     fn create(&self, route: Route<'_>, request: &Request<'_, '_>, peer: Peer) -> Response {
-        let protocol = match route.wire {
-            Wire::Redirected => tagged::protocol_of(&request.head),
-            Wire::Msc4108 => Protocol::Msc4108,
-            Wire::Msc3886 => {
-                return self.tagged_create(Protocol::Msc3886, route.base, None, request);
-            }
+        let protocol = route.wire.protocol(&request.head);
+        match route.wire {
             Wire::Msc4388(_) => return self.msc4388_create(request),
-        };
+            Wire::Msc3886 => return self.tagged_create(protocol, route.base, None, request),
+            Wire::Redirected | Wire::Msc4108 => {}
+        }
         let origin = self.settings.public_url.clone();
         let origin = origin.or_else(|| self.settings.trusted_proxies.origin(&request.head, peer));
         let url = origin.map(|origin| format!("{origin}{}", route.base));
@@ -172,6 +182,40 @@ impl Api {
             return answer::error(400, "M_MISSING_PARAM", "Host is required");
         }
         self.tagged_create(protocol, route.base, url.as_deref(), request)
+    }
+
+    /// Puts a session of the protocol into the store.
+    fn open(
+        &self,
+        protocol: Protocol,
+        content: Content,
+        now: Moment,
+    ) -> Result<(SessionId, Session), Response> {
+        let lifetime = match protocol {
+            Protocol::Msc3886 => Lifetime::SinceWrite(self.settings.ttl),
+            Protocol::Msc4108 | Protocol::Msc4388 => {
+                Lifetime::SinceCreation(self.settings.sign_in_ttl)
+            }
+        };
+        self.store
+            .create(content, protocol, lifetime, now)
+            .map_err(|_| answer::error(503, "M_UNKNOWN", "The server has no random numbers"))
+    }
+
+    /// A session that may be read: not by a browser that would show it.
+    fn readable(
+        &self,
+        id: Option<SessionId>,
+        family: Family,
+        head: &Head<'_, '_>,
+        now: Moment,
+    ) -> Result<Session, Response> {
+        if answer::navigates(head) {
+            Counters::count(&self.counters.navigations_refused);
+            return Err(answer::navigation_refused());
+        }
+        id.and_then(|id| self.store.read(id, family, now))
+            .ok_or_else(answer::not_found)
     }
 
     fn tagged(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
@@ -212,9 +256,7 @@ impl Handler for Api {
         };
         match (route.wire, route.place) {
             (Wire::Msc4388(_), _) => BODY_LIMIT,
-            (Wire::Msc3886, Place::Create) => self.max_bytes(Protocol::Msc3886),
-            (Wire::Msc4108, Place::Create) => self.max_bytes(Protocol::Msc4108),
-            (Wire::Redirected, Place::Create) => self.max_bytes(tagged::protocol_of(head)),
+            (wire, Place::Create) => self.max_bytes(wire.protocol(head)),
             _ => either,
         }
     }

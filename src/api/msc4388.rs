@@ -6,11 +6,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answer::{error, json, navigates, navigation_refused, not_found, too_large};
+use super::answer::{error, json, not_found, too_large};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
 use crate::clock::Moment;
 use crate::http::{Request, Response};
-use crate::session::{Content, Family, Lifetime, Protocol, Revision, Session, SessionId};
+use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 use crate::store::{SequenceError, Sequenced};
 
 /// The largest body: 4096 bytes of payload, each escaped as `\u00xx`, and the
@@ -68,11 +68,10 @@ impl Api {
             Ok(content) => content,
             Err(response) => return response,
         };
-        let lifetime = Lifetime::SinceCreation(self.settings.sign_in_ttl);
         let now = self.clock.now();
-        let made = self.store.create(content, Protocol::Msc4388, lifetime, now);
-        let Ok((id, session)) = made else {
-            return error(503, "M_UNKNOWN", "The server has no random numbers");
+        let (id, session) = match self.open(Protocol::Msc4388, content, now) {
+            Ok(opened) => opened,
+            Err(response) => return response,
         };
         object(&Created {
             id: &id.to_string(),
@@ -86,13 +85,10 @@ impl Api {
         id: Option<SessionId>,
         request: &Request<'_, '_>,
     ) -> Response {
-        if navigates(&request.head) {
-            Counters::count(&self.counters.navigations_refused);
-            return navigation_refused();
-        }
         let now = self.clock.now();
-        let Some(session) = id.and_then(|id| self.store.read(id, Family::Sequenced, now)) else {
-            return not_found();
+        let session = match self.readable(id, Family::Sequenced, &request.head, now) {
+            Ok(session) => session,
+            Err(response) => return response,
         };
         object(&Read {
             data: str::from_utf8(session.content().payload()).unwrap_or_default(),

@@ -5,12 +5,12 @@
 
 use httpdate::HttpDate;
 
-use super::answer::{error, json, navigates, navigation_refused, not_found, plain, too_large};
+use super::answer::{error, json, not_found, plain, too_large};
 use super::tag::{IfMatch, if_match, if_none_match};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
 use crate::clock::Moment;
 use crate::http::{Body, Framing, Head, Request, Response};
-use crate::session::{Content, Family, Lifetime, Protocol, Session, SessionId};
+use crate::session::{Content, Family, Protocol, Session, SessionId};
 use crate::store::WriteError;
 
 const TEXT_PLAIN: &str = "text/plain";
@@ -29,15 +29,10 @@ impl Api {
             Ok(content) => content,
             Err(response) => return response,
         };
-        let lifetime = match protocol {
-            Protocol::Msc3886 => Lifetime::SinceWrite(self.settings.ttl),
-            Protocol::Msc4108 | Protocol::Msc4388 => {
-                Lifetime::SinceCreation(self.settings.sign_in_ttl)
-            }
-        };
         let now = self.clock.now();
-        let Ok((id, session)) = self.store.create(content, protocol, lifetime, now) else {
-            return error(503, "M_UNKNOWN", "The server has no random numbers");
+        let (id, session) = match self.open(protocol, content, now) {
+            Ok(opened) => opened,
+            Err(response) => return response,
         };
         let origin = self.settings.public_url.as_deref().unwrap_or_default();
         let response = match url {
@@ -51,13 +46,10 @@ impl Api {
     }
 
     pub(super) fn tagged_read(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
-        if navigates(&request.head) {
-            Counters::count(&self.counters.navigations_refused);
-            return navigation_refused();
-        }
         let now = self.clock.now();
-        let Some(session) = id.and_then(|id| self.store.read(id, Family::Tagged, now)) else {
-            return not_found();
+        let session = match self.readable(id, Family::Tagged, &request.head, now) {
+            Ok(session) => session,
+            Err(response) => return response,
         };
         if let Some(tag) = if_none_match(&request.head, session.revision()) {
             self.count_repair(tag.repaired);

@@ -234,11 +234,9 @@ impl Connection {
                 Stage::Closing | Stage::Refusing => {
                     self.stream.finish()?;
                     self.stage = Stage::Lingering(LINGER_BYTES);
+                    continue;
                 }
                 Stage::Lingering(_) => return self.linger(&mut context.input),
-            }
-            if self.stage != Stage::Open {
-                continue;
             }
             if batches == TURN && (self.readable || !self.decoder.is_empty()) {
                 return Ok(Next::Again);
