@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use crate::api::TrustedProxies;
+use crate::http::TrustedProxies;
 use crate::server::Address;
 use crate::session::Session;
 
@@ -45,7 +45,7 @@ pub struct Flags {
     #[argh(option, arg_name = "url", from_str_fn(public_url))]
     pub public_url: Option<String>,
 
-    /// proxy to believe about scheme and host: an address, a network like
+    /// proxy to believe about scheme, host and client: an address, a network like
     /// 10.0.0.0/8, unix (whoever uses a Unix socket), or none; may be given
     /// several times; default: loopback and unix
     #[argh(option, arg_name = "network")]
@@ -93,6 +93,15 @@ pub struct Flags {
         from_str_fn(max_connections)
     )]
     pub max_connections: usize,
+
+    /// sessions that one client address, or IPv6 network of 64 bits, may
+    /// create a minute; default 20
+    #[argh(option, arg_name = "number", default = "20", from_str_fn(creations))]
+    pub create_rate: u32,
+
+    /// sessions that one may create at once; default 30
+    #[argh(option, arg_name = "number", default = "30", from_str_fn(creations))]
+    pub create_burst: u32,
 
     /// threads that answer requests, up to 256, default one a core
     #[argh(option, arg_name = "number", default = "cores()", from_str_fn(workers))]
@@ -199,6 +208,10 @@ const MAX_ENTRIES_LIMIT: usize = 10_000_000;
 /// The largest `--max-connections`: the kernel's usual ceiling of
 /// descriptors a process (`fs.nr_open`).
 const MAX_CONNECTIONS_LIMIT: usize = 1024 * 1024;
+
+/// The largest `--create-rate` and `--create-burst`: a thousand a second is
+/// no limit any more.
+const CREATIONS_LIMIT: usize = 60_000;
 
 /// The largest `--workers`: beyond, they only wait for the store's lock.
 const WORKERS_LIMIT: usize = 256;
@@ -319,6 +332,11 @@ fn max_entries(text: &str) -> Result<NonZeroUsize, String> {
 
 fn max_connections(text: &str) -> Result<usize, String> {
     number(text, 1..=MAX_CONNECTIONS_LIMIT)
+}
+
+fn creations(text: &str) -> Result<u32, String> {
+    let creations = number(text, 1..=CREATIONS_LIMIT)?;
+    u32::try_from(creations).map_err(|error| error.to_string())
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -3,8 +3,8 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`session`], [`store`], [`http`], [`api`], [`server`]; beside each other
-//! [`reaper`] and [`logging`]; on top [`cli`].
+//! [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each other
+//! [`reaper`], [`report`] and [`logging`]; on top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -13,7 +13,9 @@ pub mod cli;
 pub mod clock;
 pub mod http;
 pub mod logging;
+pub mod quota;
 pub mod reaper;
+pub mod report;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -1,14 +1,14 @@
 //! rendezvousd: lets two Matrix devices meet.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytesize::ByteSize;
 use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::low_level::pipe;
 
 use rendezvousd::api::{
     self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
@@ -16,7 +16,9 @@ use rendezvousd::api::{
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::clock::Clock;
 use rendezvousd::logging;
+use rendezvousd::quota::{self, Allowance};
 use rendezvousd::reaper::Reaper;
+use rendezvousd::report::{self, Totals};
 use rendezvousd::server::{self, Deadlines, Listener, Server, make_room};
 use rendezvousd::store::Store;
 
@@ -45,12 +47,13 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says to stop.
 fn serve(flags: Flags) -> Result<(), String> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let max_connections = connections(&flags);
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),
         max_connections,
+        trusted_proxies: flags.trusted_proxies(),
+        largest_body: flags.max_bytes.max(BODY_LIMIT),
         deadlines: Deadlines::default(),
     };
     let listeners = flags
@@ -75,6 +78,10 @@ fn serve(flags: Flags) -> Result<(), String> {
             ttl: flags.ttl,
             sign_in_ttl: flags.sign_in_ttl,
             max_bytes: flags.max_bytes,
+            allowance: Allowance {
+                rate: flags.create_rate,
+                burst: flags.create_burst,
+            },
         },
     ));
     let reaper = Reaper::start(Arc::clone(&store), clock)
@@ -83,12 +90,41 @@ fn serve(flags: Flags) -> Result<(), String> {
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     info!("ready on {}", addresses.join(" "));
 
-    signals.forever().next();
     let counters = Arc::clone(server.counters());
+    let totals = || Totals::read(&store, &api, &counters);
+    let mut before = totals();
+    while !is_told_to_stop(&signals) {
+        let now = totals();
+        if let Some(line) = now.refused_since(&before) {
+            warn!("{line}");
+        }
+        before = now;
+    }
     server.stop();
     reaper.stop();
-    summarize(&store, &api, &counters);
+    info!("stopped; {}", totals());
     Ok(())
+}
+
+/// A stream that has something to read once a signal says to stop, and whose
+/// reads end after the period of a report.
+fn signals() -> io::Result<UnixStream> {
+    let (signals, sender) = UnixStream::pair()?;
+    signals.set_read_timeout(Some(report::PERIOD))?;
+    pipe::register(SIGTERM, sender.try_clone()?)?;
+    pipe::register(SIGINT, sender)?;
+    Ok(signals)
+}
+
+/// Waits for a signal; false when it has been waited for long enough.
+fn is_told_to_stop(mut signals: &UnixStream) -> bool {
+    loop {
+        match signals.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            Ok(_) => return true,
+        }
+    }
 }
 
 /// How many connections the descriptor limit allows.
@@ -127,43 +163,23 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         settings.max_connections,
         settings.workers,
     );
-    let buffers = settings.ceiling(payload.max(BODY_LIMIT), payload.max(BODY_LIMIT));
+    let buffers = settings.ceiling();
+    let all = ceiling.saturating_add(buffers).saturating_add(quota::SIZE);
     info!(
-        "memory: the sessions take at most {}, the connections {} if all are full",
+        "memory: at most {} in all: sessions {}, connections {}, client addresses {}",
+        ByteSize(all),
         ByteSize(ceiling),
         ByteSize(buffers),
+        ByteSize(quota::SIZE),
     );
     let machine = rustix::system::sysinfo();
     let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
-    if ceiling.saturating_add(buffers) > memory {
+    if all > memory {
         warn!(
             "sessions and connections can take {} and this machine has {}: \
              lower --max-entries, --max-bytes or --max-connections",
-            ByteSize(ceiling.saturating_add(buffers)),
+            ByteSize(all),
             ByteSize(memory),
         );
     }
-}
-
-fn summarize(store: &Store, api: &Api, server: &server::Counters) {
-    let sessions = store.counts();
-    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    info!(
-        "stopped; sessions: {} created, {} deleted, {} expired, {} evicted, {} left",
-        sessions.created, sessions.deleted, sessions.expired, sessions.evicted, sessions.live,
-    );
-    let api = api.counters();
-    info!(
-        "requests: {} answered, {} refused, {} late, {} write conflicts, {} entity tags repaired, \
-         {} navigations refused, {} panics; connections: {} accepted, {} evicted",
-        get(&server.answered),
-        get(&server.refused),
-        get(&server.late),
-        get(&api.conflicts),
-        get(&api.tag_repairs),
-        get(&api.navigations_refused),
-        get(&server.panics),
-        get(&server.accepted),
-        get(&server.evicted),
-    );
 }

@@ -62,7 +62,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::session::{Content, Lifetime, Protocol};
+    use crate::session::{Content, Protocol};
 
     #[test]
     fn a_payload_is_freed_within_seconds_of_its_end() {
@@ -71,7 +71,7 @@ mod tests {
         let reaper = Reaper::start(Arc::clone(&store), clock).unwrap();
         let content = Content::new(b"x", "text/plain").unwrap();
         let payload = Arc::downgrade(&content.shared());
-        let lifetime = Lifetime::SinceWrite(Duration::from_millis(1));
+        let lifetime = Duration::from_millis(1);
         let made = store.create(content, Protocol::Msc3886, lifetime, clock.now());
         drop(made.unwrap());
         assert!(payload.upgrade().is_some());
@@ -90,7 +90,7 @@ mod tests {
         let clock = Clock::start();
         let reaper = Reaper::start(Arc::clone(&store), clock).unwrap();
         let content = Content::new(b"x", "text/plain").unwrap();
-        let lifetime = Lifetime::SinceWrite(Duration::from_millis(1));
+        let lifetime = Duration::from_millis(1);
         for _ in 0..200 {
             store
                 .create(content.clone(), Protocol::Msc3886, lifetime, clock.now())

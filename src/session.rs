@@ -188,6 +188,14 @@ pub enum Family {
 }
 
 impl Protocol {
+    /// Whether every write gives the session its whole life again (MSC3886).
+    /// In MSC4108 and MSC4388 the end stands from the beginning: clients read
+    /// the expiry once.
+    #[must_use]
+    pub fn renews(self) -> bool {
+        self == Self::Msc3886
+    }
+
     /// The family it belongs to.
     #[must_use]
     pub fn family(self) -> Family {
@@ -198,15 +206,18 @@ impl Protocol {
     }
 }
 
-/// When a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifetime {
-    /// This long after the last write (MSC3886).
-    SinceWrite(Duration),
-    /// This long after creation, whatever is written (MSC4108, MSC4388:
-    /// clients read the expiry once).
-    SinceCreation(Duration),
+/// Two seconds, near enough. In 16 bits they wrap after 37 hours, and no
+/// session lives so long: one byte more and all would be 8 larger.
+fn tick(now: Moment) -> u16 {
+    u16::try_from((now.steady >> TICK) & 0xffff).unwrap_or_default()
 }
+
+/// A tick is two to the power of this many milliseconds.
+const TICK: u32 = 11;
+
+/// The ticks after which a use is at least 15 seconds ago, whenever in its
+/// tick it was.
+const BUSY: u16 = 9;
 
 /// One session at one revision.
 ///
@@ -220,8 +231,8 @@ pub struct Session {
     /// From the last write to the end, in milliseconds.
     left: u32,
     type_length: u8,
-    /// Whether a write starts the lifetime anew.
-    renewed: bool,
+    /// The tick of the last use.
+    used: u16,
     protocol: Protocol,
 }
 
@@ -229,28 +240,25 @@ impl Session {
     /// The longest lifetime a session can have.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// A session as it is created at `now`. Lifetimes over
-    /// [`Self::MAX_LIFETIME`] count as that.
+    /// A session as it is created at `now`, which is its first use. Its
+    /// lifetime counts from there or, if the protocol renews it, from the
+    /// last write. Lifetimes over [`Self::MAX_LIFETIME`] count as that.
     #[must_use]
     pub fn new(
         content: Content,
         first: Revision,
         protocol: Protocol,
-        lifetime: Lifetime,
+        lifetime: Duration,
         now: Moment,
     ) -> Self {
-        let (length, renewed) = match lifetime {
-            Lifetime::SinceWrite(length) => (length, true),
-            Lifetime::SinceCreation(length) => (length, false),
-        };
-        let left = u32::try_from(millis(length.min(Self::MAX_LIFETIME))).unwrap_or(u32::MAX);
+        let left = u32::try_from(millis(lifetime.min(Self::MAX_LIFETIME))).unwrap_or(u32::MAX);
         Self {
             bytes: content.bytes,
             revision: first,
             expires: now.steady + u64::from(left),
             left,
             type_length: content.type_length,
-            renewed,
+            used: tick(now),
             protocol,
         }
     }
@@ -288,6 +296,26 @@ impl Session {
         self.expires
     }
 
+    /// Takes note of a use.
+    pub fn touch(&mut self, now: Moment) {
+        self.used = tick(now);
+    }
+
+    /// How long, in milliseconds, until the last use is 15 seconds ago or a
+    /// little more; 0 if it is. Clients poll once a second, so one that has
+    /// been silent for so long is likely gone.
+    #[must_use]
+    pub fn busy(&self, now: Moment) -> u64 {
+        let ago = tick(now).wrapping_sub(self.used);
+        // Another thread's use may be later than our clock reading.
+        if ago < BUSY || ago == u16::MAX {
+            let end = (now.steady >> TICK).wrapping_add(u64::from(BUSY.wrapping_sub(ago)));
+            (end << TICK).saturating_sub(now.steady)
+        } else {
+            0
+        }
+    }
+
     /// Whether the session still answers.
     #[must_use]
     pub fn is_live(&self, now: Moment) -> bool {
@@ -315,7 +343,7 @@ impl Session {
             type_length: std::mem::replace(&mut self.type_length, content.type_length),
         };
         self.revision = self.revision.next();
-        if self.renewed {
+        if self.protocol.renews() {
             self.expires = now.steady + u64::from(self.left);
         } else {
             let left = self.expires.saturating_sub(now.steady);
@@ -338,15 +366,10 @@ mod tests {
     }
 
     /// A session of content `a`.
-    fn session(first: u64, lifetime: Lifetime, created: u64) -> Session {
+    fn session(first: u64, protocol: Protocol, lifetime: u64, created: u64) -> Session {
         let first = Revision::new(first);
-        Session::new(
-            content("a"),
-            first,
-            Protocol::Msc3886,
-            lifetime,
-            at(created),
-        )
+        let lifetime = Duration::from_secs(lifetime);
+        Session::new(content("a"), first, protocol, lifetime, at(created))
     }
 
     #[test]
@@ -395,8 +418,7 @@ mod tests {
 
     #[test]
     fn msc3886_a_write_extends_the_life_of_a_session() {
-        let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
-        let mut session = session(7, lifetime, 1_000);
+        let mut session = session(7, Protocol::Msc3886, 60, 1_000);
         assert!(session.is_live(at(60_999)));
         assert!(!session.is_live(at(61_000)));
         assert_eq!(session.replace(content("b"), at(50_000)), content("a"));
@@ -406,20 +428,40 @@ mod tests {
     }
 
     #[test]
-    fn msc4108_a_write_leaves_the_end_where_it_was() {
-        let lifetime = Lifetime::SinceCreation(Duration::from_secs(300));
-        let mut session = session(7, lifetime, 0);
-        drop(session.replace(content("b"), at(200_000)));
-        assert_eq!(session.expires(), 300_000);
-        assert_eq!(session.modified(), 200_000);
+    fn msc4108_and_msc4388_a_write_leaves_the_end_where_it_was() {
+        for protocol in [Protocol::Msc4108, Protocol::Msc4388] {
+            let mut session = session(7, protocol, 300, 0);
+            drop(session.replace(content("b"), at(200_000)));
+            assert_eq!(session.expires(), 300_000);
+            assert_eq!(session.modified(), 200_000);
+        }
     }
 
     #[test]
     fn a_revision_is_new_even_when_the_payload_is_not() {
-        let lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
-        let mut session = session(1, lifetime, 0);
+        let mut session = session(1, Protocol::Msc3886, 60, 0);
         let before = session.revision();
         drop(session.replace(content("a"), at(1)));
         assert_ne!(session.revision(), before);
+    }
+
+    #[test]
+    fn a_session_is_busy_for_fifteen_seconds_after_a_use_and_not_much_longer() {
+        let day = Session::MAX_LIFETIME.as_secs();
+        for used in [0, 1, 2_047, 2_048, 100_000, (1 << 27) - 1, 1 << 27] {
+            let mut session = session(1, Protocol::Msc3886, day, 0);
+            session.touch(at(used));
+            for later in [0, 1, 2_000, 14_999] {
+                let left = session.busy(at(used + later));
+                assert!((1..=18_500).contains(&left), "{used} {later} {left}");
+                assert!(used + later + left >= used + 15_000);
+                assert_eq!(session.busy(at(used + later + left)), 0);
+            }
+            for later in [18_432, 100_000, 86_400_000] {
+                assert_eq!(session.busy(at(used + later)), 0, "{used} {later}");
+            }
+            // A clock that was read before the use.
+            assert!(session.busy(at(used.saturating_sub(1))) > 0, "{used}");
+        }
     }
 }

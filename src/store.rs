@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lru::LruCache;
 
 use crate::clock::Moment;
-use crate::session::{Content, Family, Lifetime, Protocol, Revision, Session, SessionId};
+use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 
 /// The most a session takes beside its payload, in bytes: map slot, list
 /// entry, index entry and allocator overhead. `tests/memory.rs` measures it.
@@ -21,6 +22,16 @@ pub const MAX_TRANSACTIONS: usize = 64;
 /// The most that the recorded transactions of a session take, in bytes: 16
 /// each, and their list's place in an index that may be half empty.
 pub const TRANSACTIONS_SIZE: u64 = 16 * MAX_TRANSACTIONS as u64 + 112;
+
+/// Why a session was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateError {
+    /// All sessions are in use; one may not be in so many milliseconds, and
+    /// then gives way.
+    Full(u64),
+    /// The operating system has no random numbers to give.
+    NoRandomness,
+}
 
 /// Why a write was not done.
 #[derive(Debug)]
@@ -65,6 +76,8 @@ pub struct Counts {
     pub expired: u64,
     /// Sessions pushed out by newer ones.
     pub evicted: u64,
+    /// Sessions not made because all others were in use.
+    pub full: u64,
     /// Sessions held now, those that expired and were not swept included.
     pub live: u64,
 }
@@ -140,28 +153,31 @@ impl Store {
     }
 
     /// Makes a session with a random id. A full store gives up an expired
-    /// session for it, or else the least recently used one.
+    /// session for it, or else the least recently used one, unless that is
+    /// [busy](Session::busy): who floods a store with sessions pushes out
+    /// none that people are using.
     ///
     /// # Errors
-    /// When the operating system has no random numbers to give.
+    /// [`CreateError`], and nothing has changed.
     pub fn create(
         &self,
         content: Content,
         protocol: Protocol,
-        lifetime: Lifetime,
+        lifetime: Duration,
         now: Moment,
-    ) -> Result<(SessionId, Session), getrandom::Error> {
+    ) -> Result<(SessionId, Session), CreateError> {
         let mut bits = [0; 16];
-        getrandom::fill(&mut bits)?;
+        getrandom::fill(&mut bits).map_err(|_| CreateError::NoRandomness)?;
         let id = SessionId::new(bits);
         let first = match protocol.family() {
-            Family::Tagged => Revision::new(getrandom::u64()?),
-            Family::Sequenced => Revision::new(0),
+            Family::Tagged => getrandom::u64().map_err(|_| CreateError::NoRandomness)?,
+            Family::Sequenced => 0,
         };
+        let first = Revision::new(first);
         let session = Session::new(content, first, protocol, lifetime, now);
 
         let mut inner = self.lock();
-        let displaced = inner.make_room(self.capacity, now);
+        let displaced = inner.make_room(self.capacity, now)?;
         inner.expiries.insert((tick(session.expires()), id));
         inner.sessions.put(id, session.clone());
         inner.counts.created += 1;
@@ -351,20 +367,33 @@ impl Inner {
     }
 
     /// Sees to it that an entry can be added.
-    fn make_room(&mut self, capacity: usize, now: Moment) -> Option<Content> {
+    fn make_room(&mut self, capacity: usize, now: Moment) -> Result<Option<Content>, CreateError> {
         let mut displaced = None;
         if self.sessions.len() >= capacity && self.ended == 0 {
-            displaced = self.end_expired(now).or_else(|| {
-                let (&id, _) = self.sessions.peek_lru()?;
-                self.counts.evicted += 1;
-                self.end(id)
-            });
+            displaced = self.end_expired(now);
+            if displaced.is_none() {
+                displaced = self.end_idle(now)?;
+            }
         }
         if self.ended > 0 {
             self.sessions.pop_lru();
             self.ended -= 1;
         }
-        displaced
+        Ok(displaced)
+    }
+
+    /// Ends the least recently used session if it is not busy.
+    fn end_idle(&mut self, now: Moment) -> Result<Option<Content>, CreateError> {
+        let Some((&id, session)) = self.sessions.peek_lru() else {
+            return Ok(None);
+        };
+        let busy = session.busy(now);
+        if busy > 0 {
+            self.counts.full += 1;
+            return Err(CreateError::Full(busy));
+        }
+        self.counts.evicted += 1;
+        Ok(self.end(id))
     }
 }
 
@@ -405,17 +434,18 @@ fn live(
     if !session.is_live(now) || session.protocol().family() != family {
         return None;
     }
-    sessions.get_mut(&id)
+    let session = sessions.get_mut(&id)?;
+    session.touch(now);
+    Some(session)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
 
-    const TTL: Lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
+    const TTL: Duration = Duration::from_secs(60);
 
     fn at(steady: u64) -> Moment {
         Moment { steady, wall: 0 }
@@ -429,7 +459,7 @@ mod tests {
         Store::new(NonZeroUsize::new(capacity).unwrap())
     }
 
-    fn create(store: &Store, payload: &str, life: Lifetime, now: Moment) -> (SessionId, Session) {
+    fn create(store: &Store, payload: &str, life: Duration, now: Moment) -> (SessionId, Session) {
         store
             .create(text(payload), Protocol::Msc3886, life, now)
             .unwrap()
@@ -533,11 +563,30 @@ mod tests {
         let (old, _) = create(&store, "a", TTL, at(0));
         let (idle, _) = create(&store, "b", TTL, at(1));
         store.read(old, Family::Tagged, at(2));
-        let (new, _) = create(&store, "c", TTL, at(3));
-        assert!(store.read(old, Family::Tagged, at(4)).is_some());
-        assert!(store.read(idle, Family::Tagged, at(4)).is_none());
-        assert!(store.read(new, Family::Tagged, at(4)).is_some());
+        let later = 20_000;
+        let (new, _) = create(&store, "c", TTL, at(later));
+        assert!(store.read(old, Family::Tagged, at(later)).is_some());
+        assert!(store.read(idle, Family::Tagged, at(later)).is_none());
+        assert!(store.read(new, Family::Tagged, at(later)).is_some());
         assert_eq!(store.counts().evicted, 1);
+    }
+
+    #[test]
+    fn a_session_used_within_fifteen_seconds_gives_way_to_none() {
+        let store = store(2);
+        let (polled, _) = create(&store, "a", TTL, at(0));
+        create(&store, "b", TTL, at(0));
+        let made = |now| store.create(text("c"), Protocol::Msc3886, TTL, at(now));
+        assert!(matches!(made(15_000), Err(CreateError::Full(1..=3_500))));
+        store.read(polled, Family::Tagged, at(19_000)).unwrap();
+        let (newer, _) = made(19_000).unwrap();
+        let refused = made(33_000);
+        assert!(matches!(refused, Err(CreateError::Full(1_000..=5_000))));
+        for id in [polled, newer] {
+            assert!(store.read(id, Family::Tagged, at(33_000)).is_some());
+        }
+        let counts = store.counts();
+        assert_eq!((counts.created, counts.evicted, counts.full), (3, 1, 2));
     }
 
     #[test]
@@ -560,7 +609,7 @@ mod tests {
     #[test]
     fn a_full_store_gives_up_expired_sessions_first() {
         let store = store(2);
-        let short = Lifetime::SinceWrite(Duration::from_secs(1));
+        let short = Duration::from_secs(1);
         let (live, _) = create(&store, "a", TTL, at(0));
         let (dead, _) = create(&store, "b", short, at(0));
         store.read(dead, Family::Tagged, at(10));
@@ -591,22 +640,22 @@ mod tests {
         let b = held(second.content());
         drop(second);
 
-        let (id, third) = create(&store, "c", TTL, at(0));
+        let (id, third) = create(&store, "c", TTL, at(20_000));
         assert!(b.upgrade().is_none(), "evicted");
         let c = held(third.content());
         drop(third);
-        store.delete(id, Family::Tagged, at(0));
+        store.delete(id, Family::Tagged, at(20_000));
         assert!(c.upgrade().is_none(), "deleted");
 
-        let (_, last) = create(&store, "d", TTL, at(0));
+        let (_, last) = create(&store, "d", TTL, at(20_000));
         let d = held(last.content());
         drop(last);
-        sweep(&store, at(60_256), 1);
+        sweep(&store, at(80_256), 1);
         assert!(d.upgrade().is_none(), "expired");
     }
 
     fn sequenced(store: &Store) -> SessionId {
-        let life = Lifetime::SinceCreation(Duration::from_secs(300));
+        let life = Duration::from_secs(300);
         let made = store.create(text("a"), Protocol::Msc4388, life, at(0));
         made.unwrap().0
     }

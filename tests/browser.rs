@@ -101,21 +101,6 @@ fn a_payload_is_not_shown_as_a_page() {
         let answer = client.request("GET", made.location(), &[(name, value)], "");
         answer.assert_error(403, "M_FORBIDDEN");
     }
-    // A refused navigation is no use: the session is the next to go.
-    let small = Daemon::start(&["--max-entries", "2"]);
-    let mut other = small.connect();
-    let older = other.request("POST", "/rendezvous", &html, "older");
-    let newer = other.request("POST", "/rendezvous", &html, "newer");
-    other.request(
-        "GET",
-        older.location(),
-        &[("Sec-Fetch-Dest", "document")],
-        "",
-    );
-    other.request("POST", "/rendezvous", &html, "newest");
-    assert_eq!(other.request("GET", older.location(), &[], "").status, 404);
-    assert_eq!(other.request("GET", newer.location(), &[], "").status, 200);
-
     let fetch = [
         ("Sec-Fetch-Dest", "empty"),
         ("Sec-Fetch-Mode", "cors"),

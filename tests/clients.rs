@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rendezvousd::api::{self, Api, TrustedProxies};
+use rendezvousd::api::{self, Api};
 use rendezvousd::clock::Clock;
+use rendezvousd::http::TrustedProxies;
+use rendezvousd::quota::Allowance;
 use rendezvousd::server::{self, Listener, Server};
 use rendezvousd::store::Store;
 
@@ -248,16 +250,18 @@ fn a_cancel_ends_the_other_device_with_not_found() {
 #[test]
 fn an_expiry_ends_both_devices_with_not_found() {
     let store = Arc::new(Store::new(NonZeroUsize::new(10).unwrap()));
+    let nobody = TrustedProxies {
+        networks: Vec::new(),
+        local: false,
+    };
     let settings = api::Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
-        trusted_proxies: TrustedProxies {
-            networks: Vec::new(),
-            local: false,
-        },
+        trusted_proxies: nobody.clone(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_millis(500),
         max_bytes: 4096,
+        allowance: Allowance { rate: 1, burst: 10 },
     };
     let api = Arc::new(Api::new(store, Clock::start(), settings));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
@@ -265,6 +269,8 @@ fn an_expiry_ends_both_devices_with_not_found() {
     let settings = server::Settings {
         workers: 1,
         max_connections: 10,
+        trusted_proxies: nobody,
+        largest_body: 4096,
         deadlines: server::Deadlines::default(),
     };
     let server = Server::start(vec![listener], &settings, &api).unwrap();

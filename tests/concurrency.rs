@@ -81,33 +81,3 @@ fn readers_never_see_a_torn_payload() {
         done.store(true, Ordering::Relaxed);
     });
 }
-
-#[test]
-fn a_flood_of_creates_evicts_itself_and_not_a_polled_session() {
-    let daemon = Daemon::start(&["--max-entries", "1000", "--ttl", "10m"]);
-    let polled = daemon.request("POST", "/rendezvous", &[], "innocent");
-    let mut poller = daemon.connect();
-    let mut flood = daemon.connect();
-    let mut flooded = Vec::new();
-    for round in 0..20_000 {
-        let made = flood.request("POST", "/rendezvous", &[], "flood");
-        flooded.push(made.location().to_owned());
-        if round % 100 == 0 {
-            let fields = [("If-None-Match", polled.etag())];
-            let poll = poller.request("GET", polled.location(), &fields, "");
-            assert_eq!(poll.status, 304, "after {round}");
-        }
-    }
-    let mut live = |location: &String| flood.request("HEAD", location, &[], "").status == 200;
-    let kept: Vec<bool> = flooded.iter().map(&mut live).collect();
-    assert_eq!(kept.iter().filter(|kept| **kept).count(), 999);
-    assert!(
-        kept[20_000 - 999..].iter().all(|kept| *kept),
-        "the newest stay"
-    );
-    assert!(live(&polled.location().to_owned()));
-    daemon.signal(rustix::process::Signal::TERM);
-    let (lines, _) = daemon.wait();
-    let summary = "20001 created, 0 deleted, 0 expired, 19001 evicted, 1000 left";
-    assert!(lines.iter().any(|line| line.contains(summary)), "{lines:?}");
-}

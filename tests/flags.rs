@@ -191,7 +191,7 @@ fn the_start_names_the_limits_in_resolved_numbers() {
         "99 connections on 3 workers",
         // 500 × (4096 + 127 of type + 250 + 1136 of transactions)
         // 99 × (8 KiB head + 26 KiB body + 16 KiB read + 8 and 26 KiB answers)
-        "the sessions take at most 2.7 MiB, the connections 8.1 MiB if all are full",
+        "at most 36.2 MiB in all: sessions 2.7 MiB, connections 32.1 MiB, client addresses 1.5 MiB",
         "MSC3886 and MSC4108 at /rendezvous/, \
          /_matrix/client/unstable/org.matrix.msc3886/rendezvous and \
          /_matrix/client/unstable/org.matrix.msc4108/rendezvous; \

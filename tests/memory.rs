@@ -4,7 +4,7 @@ use std::alloc::System;
 use std::num::NonZeroUsize;
 
 use rendezvousd::clock::Moment;
-use rendezvousd::session::{Content, Lifetime, Protocol, Session};
+use rendezvousd::session::{Content, Protocol, Session};
 use rendezvousd::store::{
     MAX_TRANSACTIONS, SESSION_OVERHEAD, SequenceError, Sequenced, Store, TRANSACTIONS_SIZE,
 };
@@ -29,7 +29,7 @@ fn overhead(sessions: usize, payload: usize, step: u64) -> usize {
     let bytes = vec![b'x'; payload + 16];
     let region = Region::new(ALLOCATOR);
     let store = Store::new(NonZeroUsize::new(sessions).unwrap());
-    let lifetime = Lifetime::SinceWrite(Session::MAX_LIFETIME);
+    let lifetime = Session::MAX_LIFETIME;
     let mut payloads = 0;
     for number in 0..sessions {
         let payload = &bytes[..payload + number % 16];
@@ -62,7 +62,7 @@ fn now(steady: u64) -> Moment {
 fn transactions(sessions: usize) -> usize {
     let capacity = NonZeroUsize::new(sessions).unwrap();
     let store = Store::new(capacity);
-    let lifetime = Lifetime::SinceCreation(Session::MAX_LIFETIME);
+    let lifetime = Session::MAX_LIFETIME;
     let content = || Content::new(b"", "").unwrap();
     let create = |_| store.create(content(), Protocol::Msc4388, lifetime, now(0));
     let made: Vec<_> = (0..sessions).map(|n| create(n).unwrap().0).collect();

@@ -162,21 +162,3 @@ fn a_server_out_of_descriptors_serves_newcomers_and_says_so_once() {
     let warnings = lines.iter().filter(|line| line.contains("WARN"));
     assert_eq!(warnings.count(), 1, "{lines:?}");
 }
-
-/// A bad request writes no line.
-#[test]
-fn ten_thousand_bad_requests_log_nothing() {
-    let daemon = Daemon::start(&["--log-level", "debug"]);
-    for _ in 0..100 {
-        let mut client = daemon.connect();
-        for _ in 0..99 {
-            client.request("PUT", "/rendezvous/x", &[], "nonsense");
-        }
-        client.send(b"nonsense\r\n\r\n");
-        assert_eq!(client.answer(false).unwrap().status, 400);
-    }
-    daemon.signal(Signal::TERM);
-    let (lines, _) = daemon.wait();
-    assert_eq!(lines.len(), 2, "more than the summary: {lines:?}");
-    assert!(lines[1].contains("9900 answered, 100 refused"), "{lines:?}");
-}

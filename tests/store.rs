@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use rendezvousd::clock::Moment;
-use rendezvousd::session::{Content, Family, Lifetime, Protocol, Revision, SessionId};
-use rendezvousd::store::{Store, WriteError};
+use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
+use rendezvousd::store::{CreateError, Store, WriteError};
 
 const CAPACITY: usize = 5;
 
@@ -42,7 +42,7 @@ enum Operation {
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let payload = || proptest::collection::vec(any::<u8>(), 0..8);
     let operation = prop_oneof![
-        3 => (payload(), any::<bool>(), 1..20_u64).prop_map(|(payload, fixed, seconds)| {
+        3 => (payload(), any::<bool>(), 1..60_u64).prop_map(|(payload, fixed, seconds)| {
             Operation::Create { payload, fixed, seconds }
         }),
         4 => any::<Index>().prop_map(|session| Operation::Read { session }),
@@ -64,6 +64,7 @@ struct Row {
     revision: Revision,
     renewal: Option<u64>,
     expires: u64,
+    used: u64,
 }
 
 impl Row {
@@ -84,19 +85,26 @@ impl Naive {
     fn used(&mut self, id: SessionId) -> Option<&mut Row> {
         let live = |row: &Row| row.id == id && row.expires > self.now;
         let place = self.rows.iter().position(live)?;
-        let row = self.rows.remove(place);
+        let mut row = self.rows.remove(place);
+        row.used = self.now;
         self.rows.push(row);
         self.rows.last_mut()
     }
 
-    fn make_room(&mut self) {
+    /// False when all are in use: within nine whole ticks of 2048 ms.
+    fn make_room(&mut self) -> bool {
         if self.rows.len() < CAPACITY {
-            return;
+            return true;
         }
         let soonest = (0..self.rows.len())
             .filter(|place| self.rows[*place].end() <= self.now)
             .min_by_key(|place| (self.rows[*place].end(), self.rows[*place].id));
+        let idle = self.rows[0].used / 2_048 + 9 <= self.now / 2_048;
+        if soonest.is_none() && !idle {
+            return false;
+        }
         self.rows.remove(soonest.unwrap_or(0));
+        true
     }
 
     fn sweep(&mut self, limit: usize) -> usize {
@@ -135,22 +143,25 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 fixed,
                 seconds,
             } => {
-                let length = Duration::from_secs(*seconds);
-                let lifetime = if *fixed {
-                    Lifetime::SinceCreation(length)
+                let lifetime = Duration::from_secs(*seconds);
+                let protocol = if *fixed {
+                    Protocol::Msc4108
                 } else {
-                    Lifetime::SinceWrite(length)
+                    Protocol::Msc3886
                 };
-                let (id, session) = store
-                    .create(text(payload), Protocol::Msc3886, lifetime, now)
-                    .unwrap();
-                naive.make_room();
+                let made = store.create(text(payload), protocol, lifetime, now);
+                if !naive.make_room() {
+                    prop_assert!(matches!(made, Err(CreateError::Full(1..=18_432))));
+                    continue;
+                }
+                let (id, session) = made.unwrap();
                 naive.rows.push(Row {
                     id,
                     payload: payload.clone(),
                     revision: session.revision(),
                     renewal: (!fixed).then_some(seconds * 1_000),
                     expires: naive.now + seconds * 1_000,
+                    used: naive.now,
                 });
                 ids.push((id, session.revision()));
             }

@@ -1,6 +1,7 @@
 //! Answers that the protocols share.
 
 use crate::http::{Body, Head, Response};
+use crate::session::Protocol;
 
 /// On every answer of every path.
 ///
@@ -67,6 +68,27 @@ pub(super) fn not_found() -> Response {
 
 pub(super) fn too_large() -> Response {
     error(413, "M_TOO_LARGE", "The payload is too large")
+}
+
+/// The client has created as many sessions as it may.
+pub(super) fn limited(protocol: Protocol, wait: u64) -> Response {
+    let code = match protocol {
+        Protocol::Msc4388 => "M_LIMIT_EXCEEDED",
+        Protocol::Msc3886 | Protocol::Msc4108 => "M_UNKNOWN",
+    };
+    again_later(429, code, "Too many sessions were created", wait)
+}
+
+/// The store has no session to give up.
+pub(super) fn full(wait: u64) -> Response {
+    again_later(503, "M_UNKNOWN", "All sessions are in use", wait)
+}
+
+/// A refusal that ends in `wait` milliseconds, in HTTP's words (RFC 9110,
+/// section 10.2.3) and in Matrix's.
+fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
+    let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
+    json(status, body).field("Retry-After", wait.div_ceil(1_000))
 }
 
 /// Whether a browser would show the answer as a page. MSC4388 asks servers

@@ -3,23 +3,23 @@
 
 mod answer;
 mod msc4388;
-mod proxy;
 mod tag;
 mod tagged;
 
 pub use msc4388::BODY_LIMIT;
-pub use proxy::TrustedProxies;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use log::warn;
 use tiny_http::Method;
 
 use crate::clock::{Clock, Moment};
-use crate::http::{Handler, Head, Peer, Refusal, Request, Response};
-use crate::session::{Content, Family, Lifetime, Protocol, Session, SessionId};
-use crate::store::Store;
+use crate::http::{Handler, Head, Peer, Refusal, Request, Response, TrustedProxies};
+use crate::quota::{Allowance, Quota};
+use crate::session::{Content, Family, Protocol, Session, SessionId};
+use crate::store::{CreateError, Store};
 use msc4388::Stability;
 
 /// Where MSC3886 lives on a homeserver's host name (its "Unstable prefix").
@@ -47,7 +47,7 @@ pub struct Settings {
     /// The URL, without a slash at its end, that clients reach us at; without
     /// it `Location` is a path and `url` is made of the request's host.
     pub public_url: Option<String>,
-    /// Whose word about scheme and host is taken.
+    /// Whose word about scheme, host and client is taken.
     pub trusted_proxies: TrustedProxies,
     /// How long a MSC3886 session lives after its last write.
     pub ttl: Duration,
@@ -55,6 +55,8 @@ pub struct Settings {
     pub sign_in_ttl: Duration,
     /// The largest MSC3886 payload, in bytes.
     pub max_bytes: usize,
+    /// How many sessions one client may create.
+    pub allowance: Allowance,
 }
 
 /// What the protocols have seen since the start.
@@ -66,6 +68,11 @@ pub struct Counters {
     pub navigations_refused: AtomicU64,
     /// Writes refused because another came first.
     pub conflicts: AtomicU64,
+    /// Creates refused because the client had created enough.
+    pub limited: AtomicU64,
+    /// Creates that a trusted proxy passed on without a word about the
+    /// client, and that no client's quota applied to.
+    pub unattributed: AtomicU64,
 }
 
 impl Counters {
@@ -79,6 +86,7 @@ impl Counters {
 pub struct Api {
     store: Arc<Store>,
     clock: Clock,
+    quota: Quota,
     settings: Settings,
     counters: Counters,
 }
@@ -133,6 +141,7 @@ impl Api {
         Self {
             store,
             clock,
+            quota: Quota::new(settings.allowance),
             settings,
             counters: Counters::default(),
         }
@@ -170,6 +179,10 @@ impl Api {
 
     fn create(&self, route: Route<'_>, request: &Request<'_, '_>, peer: Peer) -> Response {
         let protocol = route.wire.protocol(&request.head);
+        if let Err(wait) = self.take_quota(&request.head, peer) {
+            Counters::count(&self.counters.limited);
+            return answer::limited(protocol, wait);
+        }
         match route.wire {
             Wire::Msc4388(_) => return self.msc4388_create(request),
             Wire::Msc3886 => return self.tagged_create(protocol, route.base, None, request),
@@ -184,6 +197,23 @@ impl Api {
         self.tagged_create(protocol, route.base, url.as_deref(), request)
     }
 
+    /// Counts a create against its client's quota; if that is used up, says
+    /// for how many milliseconds. A proxy that does not name its clients must
+    /// not have all of them throttled as one.
+    fn take_quota(&self, head: &Head<'_, '_>, peer: Peer) -> Result<(), u64> {
+        let Some(client) = self.settings.trusted_proxies.client(head, peer) else {
+            if self.counters.unattributed.fetch_add(1, Ordering::Relaxed) == 0 {
+                warn!(
+                    "a trusted proxy, or a program on this machine, does not say for whom it \
+                     creates sessions: no client's quota applies to them (have the proxy send \
+                     X-Forwarded-For; without a proxy, --trusted-proxy none)"
+                );
+            }
+            return Ok(());
+        };
+        self.quota.take(client.client(), self.clock.now().steady)
+    }
+
     /// Puts a session of the protocol into the store.
     fn open(
         &self,
@@ -192,14 +222,17 @@ impl Api {
         now: Moment,
     ) -> Result<(SessionId, Session), Response> {
         let lifetime = match protocol {
-            Protocol::Msc3886 => Lifetime::SinceWrite(self.settings.ttl),
-            Protocol::Msc4108 | Protocol::Msc4388 => {
-                Lifetime::SinceCreation(self.settings.sign_in_ttl)
-            }
+            Protocol::Msc3886 => self.settings.ttl,
+            Protocol::Msc4108 | Protocol::Msc4388 => self.settings.sign_in_ttl,
         };
         self.store
             .create(content, protocol, lifetime, now)
-            .map_err(|_| answer::error(503, "M_UNKNOWN", "The server has no random numbers"))
+            .map_err(|error| match error {
+                CreateError::Full(wait) => answer::full(wait),
+                CreateError::NoRandomness => {
+                    answer::error(503, "M_UNKNOWN", "The server has no random numbers")
+                }
+            })
     }
 
     /// A session that may be read: not by a browser that would show it.
@@ -288,9 +321,14 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
+    use crate::http::{Decoder, Step};
 
     fn api(prefix: &str) -> Api {
-        let store = Arc::new(Store::new(NonZeroUsize::MIN));
+        api_with(prefix, 1)
+    }
+
+    fn api_with(prefix: &str, capacity: usize) -> Api {
+        let store = Arc::new(Store::new(NonZeroUsize::new(capacity).unwrap()));
         let settings = Settings {
             prefix: prefix.into(),
             public_url: None,
@@ -301,6 +339,10 @@ mod tests {
             ttl: Duration::from_secs(60),
             sign_in_ttl: Duration::from_secs(300),
             max_bytes: 4096,
+            allowance: Allowance {
+                rate: 20,
+                burst: 30,
+            },
         };
         Api::new(store, Clock::start(), settings)
     }
@@ -340,6 +382,30 @@ mod tests {
         for path in ["", "/", "*", "/_matrix", "/rendezvou"] {
             assert_eq!(api.route(path), None, "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_refused_navigation_is_no_use_of_the_session() {
+        let api = api_with("/rendezvous", 2);
+        let create = |later| {
+            let content = Content::new(b"x", "text/html").unwrap();
+            let mut now = api.clock.now();
+            now.steady += later;
+            let life = Duration::from_secs(60);
+            api.store.create(content, Protocol::Msc3886, life, now)
+        };
+        let (older, _) = create(0).unwrap();
+        let (newer, _) = create(0).unwrap();
+        let mut decoder = Decoder::default();
+        let path = format!("GET /rendezvous/{older}");
+        let text = format!("{path} HTTP/1.1\r\nHost: x\r\nSec-Fetch-Dest: document\r\n\r\n");
+        decoder.push(text.as_bytes());
+        let step = decoder.step(|_| 0, |request| api.answer(request, Peer::Local));
+        assert!(matches!(step, Step::Done(response) if response.status.0 == 403));
+        create(20_000).unwrap();
+        let now = api.clock.now();
+        assert!(api.store.read(older, Family::Tagged, now).is_none());
+        assert!(api.store.read(newer, Family::Tagged, now).is_some());
     }
 
     #[test]

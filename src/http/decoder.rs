@@ -69,6 +69,12 @@ impl Decoder {
         self.buffer.is_empty()
     }
 
+    /// Bytes that the buffer takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -4,15 +4,19 @@
 mod chunked;
 mod decoder;
 mod head;
+mod proxy;
 mod response;
 
 pub use decoder::{Decoder, Step};
 pub use head::{Framing, Head, Request, is_host};
+pub use proxy::TrustedProxies;
 pub use response::{Body, Ending, Response};
 
 use std::net::IpAddr;
 
 use tiny_http::StatusCode;
+
+use crate::quota::Client;
 
 /// The longest request head, in bytes. A phone behind a proxy sends some
 /// 600, the largest browser heads without cookies 2 KiB.
@@ -29,6 +33,17 @@ pub enum Peer {
     Local,
     /// An address; IPv4 as such, also when it came over an IPv6 socket.
     Ip(IpAddr),
+}
+
+impl Peer {
+    /// Whom the peer counts as.
+    #[must_use]
+    pub fn client(self) -> Client {
+        match self {
+            Self::Local => Client::Local,
+            Self::Ip(address) => address.into(),
+        }
+    }
 }
 
 /// What answers requests. The server calls it from all its workers at once.

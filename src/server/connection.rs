@@ -2,18 +2,17 @@
 //!
 //! The poll is edge-triggered: an event says once that something can be read
 //! or written. So a connection remembers that it may read until a read has
-//! come back short, and is driven until nothing is left to do.
+//! come back short, and is driven until nothing is left to do. The stream is
+//! whatever a [`Transport`] is, so that tests need no sockets.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::event::Event;
 use tiny_http::Method;
 
-use super::listener::Stream;
 use super::{Counters, Deadlines};
 use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 
@@ -30,24 +29,61 @@ const TURN: usize = 2;
 /// answer before the connection is gone (RFC 9112, section 9.6).
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// Bytes a read can bring: a request with its body in one go.
+pub(super) const INPUT: usize = 16 * 1024;
+
+/// A stream that never blocks.
+pub trait Transport: Read + Write {
+    /// Tells the peer that nothing more will come.
+    ///
+    /// # Errors
+    /// When the peer is gone.
+    fn finish(&self) -> io::Result<()>;
+}
+
 /// What a worker's connections share.
-pub(super) struct Context<H> {
-    pub(super) handler: Arc<H>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) deadlines: Deadlines,
+#[derive(Debug)]
+pub struct Context<H> {
+    handler: Arc<H>,
+    counters: Arc<Counters>,
+    /// How long things may take.
+    pub deadlines: Deadlines,
     /// When the worker last woke.
-    pub(super) now: Instant,
+    pub now: Instant,
     /// The same as an IMF-fixdate.
-    pub(super) date: String,
+    pub date: String,
     /// Whether every answer is a connection's last.
-    pub(super) stopping: bool,
-    pub(super) input: Box<[u8]>,
-    pub(super) output: Vec<u8>,
+    pub stopping: bool,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+impl<H: Handler> Context<H> {
+    /// A context at the present time.
+    #[must_use]
+    pub fn new(handler: Arc<H>, counters: Arc<Counters>, deadlines: Deadlines) -> Self {
+        Self {
+            handler,
+            counters,
+            deadlines,
+            now: Instant::now(),
+            date: String::new(),
+            stopping: false,
+            input: vec![0; INPUT].into(),
+            output: Vec::new(),
+        }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
 }
 
 /// What a connection needs after a turn.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
     /// An event.
     Wait,
     /// Another turn, without one.
@@ -76,28 +112,11 @@ enum Phase {
     Lingering,
 }
 
-/// A place among the connections of all workers, given back when dropped.
+/// One connection.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    pub(super) fn take(taken: &Arc<AtomicUsize>) -> Self {
-        taken.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(taken))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: Stream,
+pub struct Connection<T> {
+    stream: T,
     peer: Peer,
-    _place: Place,
     decoder: Decoder,
     unsent: Vec<u8>,
     sent: usize,
@@ -114,12 +133,12 @@ pub(super) struct Connection {
     since: Instant,
 }
 
-impl Connection {
-    pub(super) fn new(stream: Stream, peer: Peer, place: Place, now: Instant) -> Self {
+impl<T: Transport> Connection<T> {
+    /// A connection that has just been accepted.
+    pub fn new(stream: T, peer: Peer, now: Instant) -> Self {
         Self {
             stream,
             peer,
-            _place: place,
             decoder: Decoder::default(),
             unsent: Vec::new(),
             sent: 0,
@@ -134,24 +153,34 @@ impl Connection {
         }
     }
 
-    /// Takes note of what the poll saw.
-    pub(super) fn note(&mut self, event: &Event) {
-        self.ending |= event.is_read_closed() || event.is_error();
-        self.readable |= event.is_readable() || self.ending;
+    /// Takes note of what the poll saw: something to read, an end.
+    pub fn note(&mut self, readable: bool, end: bool) {
+        self.ending |= end;
+        self.readable |= readable || self.ending;
     }
 
     /// Takes note that there may be something to read.
-    pub(super) fn suspect(&mut self) {
+    pub fn suspect(&mut self) {
         self.readable = true;
     }
 
-    /// Whether the present wait began before a point in time.
-    pub(super) fn waits_since(&self, before: Option<Instant>) -> bool {
-        before.is_some_and(|before| self.since <= before)
+    /// When the present wait began.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Bytes that its buffers take.
+    pub fn buffered(&self) -> usize {
+        self.decoder.capacity() + self.unsent.capacity()
+    }
+
+    /// The stream.
+    pub fn stream(&mut self) -> &mut T {
+        &mut self.stream
     }
 
     /// When the present wait has lasted too long.
-    pub(super) fn deadline(&self, deadlines: &Deadlines) -> Instant {
+    pub fn deadline(&self, deadlines: &Deadlines) -> Instant {
         self.since + self.patience(deadlines)
     }
 
@@ -165,22 +194,22 @@ impl Connection {
     }
 
     /// Puts it in the queue for another turn; false if it is there already.
-    pub(super) fn queue(&mut self) -> bool {
+    pub fn queue(&mut self) -> bool {
         !std::mem::replace(&mut self.queued, true)
     }
 
     /// Takes it out of the queue.
-    pub(super) fn unqueue(&mut self) {
+    pub fn unqueue(&mut self) {
         self.queued = false;
     }
 
     /// Whether a request has been answered since this was last asked.
-    pub(super) fn take_answered(&mut self) -> bool {
+    pub fn take_answered(&mut self) -> bool {
         std::mem::take(&mut self.answered)
     }
 
     /// Does all that can be done without waiting.
-    pub(super) fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+    pub fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
         let before = self.answered;
         let next = self.turn(context).unwrap_or(Next::Close);
         let phase = self.present_phase();
@@ -192,7 +221,7 @@ impl Connection {
     }
 
     /// Ends the present wait: a late request is told so, anything else ends.
-    pub(super) fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+    pub fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
         if self.phase != Phase::Receiving {
             return Next::Close;
         }

@@ -13,6 +13,7 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
+use super::connection::Transport;
 use crate::http::Peer;
 
 /// Connections that may wait to be accepted. The kernel cuts it to
@@ -183,9 +184,10 @@ impl Stream {
             Self::Unix(stream) => stream.register(registry, token, interest),
         }
     }
+}
 
-    /// Tells the peer that nothing more will come.
-    pub(super) fn finish(&self) -> io::Result<()> {
+impl Transport for Stream {
+    fn finish(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),

@@ -2,10 +2,13 @@
 //! knows HTTP and one [`Handler`], and no protocol above.
 
 mod connection;
+mod crowd;
 mod descriptors;
 mod listener;
+mod pool;
 mod worker;
 
+pub use connection::{Connection, Context, Next, Transport};
 pub use descriptors::{Room, make_room};
 pub use listener::{Address, Listener};
 
@@ -17,11 +20,24 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::error;
-use mio::Waker;
+use mio::{Poll, Waker};
 
-use crate::http::{HEAD_LIMIT, Handler};
-use connection::OUTPUT_BATCH;
-use worker::{INPUT, Shared, Worker};
+use crate::http::{HEAD_LIMIT, Handler, TrustedProxies};
+use connection::{INPUT, OUTPUT_BATCH};
+use crowd::Crowd;
+use worker::{WAKER, Worker};
+
+/// What the buffers of all connections may take together, in bytes, if that
+/// is enough for some requests of the largest kind on each worker. Past it
+/// the connections with the largest buffers are closed.
+const BUFFERS: usize = 32 * 1024 * 1024;
+
+/// The requests of the largest kind that a worker has room for in any case.
+const LARGE_REQUESTS: usize = 16;
+
+/// What a connection takes beside its buffers, in bytes: its state, a place
+/// in its worker's lists and one among its client's.
+const CONNECTION_SIZE: usize = 768;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -52,25 +68,35 @@ impl Default for Deadlines {
 }
 
 /// What the operator decides about the network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads that answer requests.
     pub workers: usize,
     /// Connections held at once, over all workers.
     pub max_connections: usize,
+    /// Those who may have any number of connections.
+    pub trusted_proxies: TrustedProxies,
+    /// The largest body of a request or an answer, in bytes.
+    pub largest_body: usize,
     /// How long things may take.
     pub deadlines: Deadlines,
 }
 
 impl Settings {
-    /// The most memory that the connections can take, in bytes, when bodies
-    /// and answers are at most so large: what a request may fill before it is
-    /// complete, the read that completes it, and answers not taken.
+    /// What the buffers of one worker's connections may take, in bytes.
+    fn buffers(&self) -> usize {
+        let request = HEAD_LIMIT + self.largest_body + INPUT;
+        let answers = OUTPUT_BATCH + self.largest_body;
+        let large = (request + answers).saturating_mul(LARGE_REQUESTS);
+        large.max(BUFFERS / self.workers)
+    }
+
+    /// The most memory that the connections can take, in bytes.
     #[must_use]
-    pub fn ceiling(&self, body: usize, answer: usize) -> u64 {
-        let input = HEAD_LIMIT + body + INPUT;
-        let output = OUTPUT_BATCH + answer;
-        ((input + output) as u64).saturating_mul(self.max_connections as u64)
+    pub fn ceiling(&self) -> u64 {
+        let buffers = self.buffers().saturating_mul(self.workers);
+        let beside = CONNECTION_SIZE.saturating_mul(self.max_connections);
+        buffers.saturating_add(beside) as u64
     }
 }
 
@@ -95,9 +121,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
-    wakers: Vec<Waker>,
     threads: Vec<JoinHandle<()>>,
-    shared: Arc<Shared>,
+    crowd: Arc<Crowd>,
     counters: Arc<Counters>,
 }
 
@@ -111,26 +136,36 @@ impl Server {
         settings: &Settings,
         handler: &Arc<H>,
     ) -> io::Result<Self> {
+        let polls = (0..settings.workers)
+            .map(|_| Poll::new())
+            .collect::<io::Result<Vec<_>>>()?;
+        let wakers = polls
+            .iter()
+            .map(|poll| Waker::new(poll.registry(), WAKER))
+            .collect::<io::Result<Vec<_>>>()?;
         let mut server = Self {
             listeners,
-            wakers: Vec::new(),
             threads: Vec::new(),
-            shared: Arc::default(),
+            crowd: Arc::new(Crowd::new(settings, wakers)),
             counters: Arc::default(),
         };
-        for number in 0..settings.workers {
-            let (worker, waker) = Worker::new(
+        for (number, poll) in polls.into_iter().enumerate() {
+            let worker = Worker::new(
+                number,
+                poll,
                 &server.listeners,
                 settings,
-                Arc::clone(handler),
-                Arc::clone(&server.counters),
-                Arc::clone(&server.shared),
+                Context::new(
+                    Arc::clone(handler),
+                    Arc::clone(&server.counters),
+                    settings.deadlines,
+                ),
+                Arc::clone(&server.crowd),
             )?;
             let counters = Arc::clone(&server.counters);
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || work(worker, &counters))?;
-            server.wakers.push(waker);
             server.threads.push(thread);
         }
         Ok(server)
@@ -146,13 +181,7 @@ impl Server {
     /// [`Deadlines::stop`], and returns when all workers have ended.
     pub fn stop(mut self) {
         self.listeners.clear();
-        self.shared.stop.store(true, Ordering::Release);
-        for waker in &self.wakers {
-            if let Err(error) = waker.wake() {
-                error!("cannot wake a worker to stop it: {error}");
-                return;
-            }
-        }
+        self.crowd.stop();
         for thread in self.threads.drain(..) {
             // A worker's panics are caught on its own thread.
             let _ = thread.join();

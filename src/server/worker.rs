@@ -2,20 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 use log::warn;
-use lru::LruCache;
 use mio::event::Event;
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 use rustix::io::Errno;
 
-use super::connection::{Connection, Context, Next, Place};
+use super::Settings;
+use super::connection::{Connection, Context, Next};
+use super::crowd::{Crowd, Errand};
 use super::listener::{Acceptor, Listener, Stream};
-use super::{Counters, Settings};
+use super::pool::Pool;
 use crate::http::{Handler, Peer};
 
 /// Connections accepted before those at hand get a turn, and before another
@@ -25,9 +26,6 @@ const ACCEPT_BATCH: usize = 16;
 /// Batches that empty a listener's queue when the server stops.
 const BACKLOG_BATCHES: usize = 64;
 
-/// Bytes a read can bring: a request with its body in one go.
-pub(super) const INPUT: usize = 16 * 1024;
-
 /// The rest from accepting when the system has no descriptor to give and we
 /// have none to give up; also how long a connection is left alone then, for
 /// its request to arrive.
@@ -36,20 +34,20 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Deadlines are looked at no more often than this.
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
 
-/// Time between two warnings about the same thing.
-const WARNING_PERIOD: Duration = Duration::from_secs(60);
+/// How long a worker with more than its share of the connections leaves a
+/// newcomer to the others, who were woken too.
+const COURTESY: Duration = Duration::from_millis(2);
 
-const WAKER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX);
 
 pub(super) struct Worker<H> {
+    number: usize,
     poll: Poll,
     doors: Vec<Door>,
-    /// The one whose last answer, or arrival, is longest ago comes first.
-    connections: LruCache<Token, Connection>,
-    max_connections: usize,
-    /// A worker's part of them.
-    share: usize,
-    shared: Arc<Shared>,
+    pool: Pool,
+    /// Bytes that the buffers of its connections may take together.
+    buffers: usize,
+    crowd: Arc<Crowd>,
     /// A descriptor to accept with when there is no other.
     spare: Option<File>,
     context: Context<H>,
@@ -59,17 +57,6 @@ pub(super) struct Worker<H> {
     last_token: usize,
     next_check: Option<Instant>,
     stop_by: Option<Instant>,
-}
-
-/// What all workers know of each other.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Told to stop.
-    pub(super) stop: AtomicBool,
-    /// Connections held by all.
-    open: Arc<AtomicUsize>,
-    /// When the last warning about descriptors was logged.
-    warned: Mutex<Option<Instant>>,
 }
 
 /// A listener as one worker sees it.
@@ -82,14 +69,13 @@ struct Door {
 
 impl<H: Handler> Worker<H> {
     pub(super) fn new(
+        number: usize,
+        poll: Poll,
         listeners: &[Listener],
         settings: &Settings,
-        handler: Arc<H>,
-        counters: Arc<Counters>,
-        shared: Arc<Shared>,
-    ) -> io::Result<(Self, Waker)> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        context: Context<H>,
+        crowd: Arc<Crowd>,
+    ) -> io::Result<Self> {
         let mut doors = Vec::with_capacity(listeners.len());
         for (index, listener) in listeners.iter().enumerate() {
             let mut acceptor = listener.share()?;
@@ -100,31 +86,21 @@ impl<H: Handler> Worker<H> {
                 paused_until: None,
             });
         }
-        let worker = Self {
+        Ok(Self {
+            number,
             poll,
             last_token: doors.len(),
             doors,
-            connections: LruCache::unbounded(),
-            max_connections: settings.max_connections,
-            share: (settings.max_connections / settings.workers).max(1),
-            shared,
+            pool: Pool::new(),
+            buffers: settings.buffers(),
+            crowd,
             spare: spare(),
-            context: Context {
-                handler,
-                counters,
-                deadlines: settings.deadlines,
-                now: Instant::now(),
-                date: String::new(),
-                stopping: false,
-                input: vec![0; INPUT].into(),
-                output: Vec::new(),
-            },
+            context,
             second: u64::MAX,
             again: Vec::new(),
             next_check: None,
             stop_by: None,
-        };
-        Ok((worker, waker))
+        })
     }
 
     /// Works until told to stop.
@@ -135,10 +111,13 @@ impl<H: Handler> Worker<H> {
             for index in 0..self.doors.len() {
                 self.accept(index);
             }
+            self.run_errands();
             self.check_deadlines();
-            if self.shared.stop.load(Ordering::Acquire) && self.retire() {
+            if self.crowd.is_stopping() && self.retire() {
                 return Ok(());
             }
+            let longest = self.pool.longest_idle().map(|(_, since)| since);
+            self.crowd.publish(self.number, longest);
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -152,7 +131,7 @@ impl<H: Handler> Worker<H> {
                 }
             }
             for token in std::mem::take(&mut self.again) {
-                if let Some(connection) = self.connections.peek_mut(&token) {
+                if let Some(connection) = self.pool.get_mut(token) {
                     connection.unqueue();
                 }
                 self.drive(token, None);
@@ -162,7 +141,7 @@ impl<H: Handler> Worker<H> {
 
     /// Starts over after a panic: all that may be half-done goes.
     pub(super) fn recover(&mut self) {
-        self.connections.clear();
+        self.pool.clear();
         self.again.clear();
         for door in &mut self.doors {
             door.ready = true;
@@ -195,17 +174,15 @@ impl<H: Handler> Worker<H> {
 
     fn accept(&mut self, index: usize) {
         for _ in 0..ACCEPT_BATCH {
-            // When all places are taken and not by us, another worker has
-            // more than its part; it was woken too and makes room.
-            let full = self.open() >= self.max_connections;
-            let anothers = full && self.connections.len() < self.share;
+            let crowded = !self.context.stopping
+                && self.crowd.is_share_exceeded(self.pool.len(), ACCEPT_BATCH);
             let door = &mut self.doors[index];
             if !door.ready || door.paused_until.is_some_and(|at| self.context.now < at) {
                 return;
             }
-            door.paused_until = None;
-            if anothers {
-                door.paused_until = Some(self.context.now + PAUSE);
+            let rested = door.paused_until.take().is_some();
+            if crowded && !rested {
+                door.paused_until = Some(self.context.now + COURTESY);
                 return;
             }
             match door.acceptor.accept() {
@@ -217,11 +194,6 @@ impl<H: Handler> Worker<H> {
                 },
             }
         }
-    }
-
-    /// Connections held by all workers.
-    fn open(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
     }
 
     /// Out of descriptors, the kernel fails before it looks whether anybody
@@ -250,45 +222,69 @@ impl<H: Handler> Worker<H> {
     }
 
     fn warn(&self, error: &io::Error) {
-        let now = self.context.now;
-        let warned = self.shared.warned.lock();
-        let mut warned = warned.unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| now.duration_since(at) > WARNING_PERIOD) {
-            *warned = Some(now);
+        if self.crowd.may_warn(self.context.now) {
             warn!("cannot accept a connection: {error}; out of descriptors, idle ones make room");
         }
     }
 
     fn admit(&mut self, mut stream: Stream, peer: Peer) {
-        // Taken before it is counted: two workers may see the last place.
-        let place = Place::take(&self.shared.open);
-        while self.open() > self.max_connections && self.evict() {}
         let token = self.unused_token();
+        // Taken before it is counted: two workers may see the last place.
+        let now = self.context.now;
+        let place = self.crowd.take_place(self.number, token, peer, now);
+        self.run_errands();
+        while self.crowd.is_too_large() && self.make_room() {}
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
-        let counters = &self.context.counters;
+        let counters = self.context.counters();
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(stream, peer, place, self.context.now);
-        self.connections.put(token, connection);
+        let connection = Connection::new(stream, peer, now);
+        self.pool.insert(token, connection, place);
         self.drive(token, None);
     }
 
-    /// Closes the connection whose last answer is longest ago.
-    fn evict(&mut self) -> bool {
-        let evicted = self.connections.pop_lru().is_some();
-        if evicted {
-            let counters = &self.context.counters;
-            counters.evicted.fetch_add(1, Ordering::Relaxed);
-        }
-        evicted
+    /// Has the connection closed that has been idle for longest of all.
+    fn make_room(&mut self) -> bool {
+        let since = self.pool.longest_idle().map(|(_, since)| since);
+        self.crowd.close_longest(self.number, since) || self.evict_longest()
+    }
+
+    fn evict_longest(&mut self) -> bool {
+        let longest = self.pool.longest_idle();
+        longest.is_some_and(|(token, _)| self.evict(token))
     }
 
     /// The same, if it has been waiting for a moment.
     fn evict_idle(&mut self) -> bool {
         let before = self.context.now.checked_sub(PAUSE);
-        let idle = self.connections.peek_lru();
-        idle.is_some_and(|(_, connection)| connection.waits_since(before)) && self.evict()
+        let longest = self.pool.longest_idle();
+        let idle = longest.filter(|(_, since)| before.is_some_and(|before| *since <= before));
+        idle.is_some_and(|(token, _)| self.evict(token))
+    }
+
+    /// Closes a connection in favour of others.
+    fn evict(&mut self, token: Token) -> bool {
+        let evicted = self.pool.remove(token);
+        if evicted {
+            let counters = self.context.counters();
+            counters.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        evicted
+    }
+
+    fn run_errands(&mut self) {
+        while let Some(errand) = self.crowd.take_errand(self.number) {
+            match errand {
+                Errand::CloseLongest => {
+                    self.evict_longest();
+                    self.crowd.closed_longest();
+                }
+                Errand::Close(token) => {
+                    self.evict(token);
+                }
+            }
+        }
     }
 
     /// Tokens are not used twice, lest an event of a closed connection reach
@@ -298,41 +294,42 @@ impl<H: Handler> Worker<H> {
             self.last_token = self.last_token.wrapping_add(1);
             let token = Token(self.last_token);
             let taken = token == WAKER || token.0 < self.doors.len();
-            if !taken && !self.connections.contains(&token) {
+            if !taken && !self.pool.contains(token) {
                 return token;
             }
         }
     }
 
     fn drive(&mut self, token: Token, event: Option<&Event>) {
-        let Some(connection) = self.connections.peek_mut(&token) else {
+        let Some(connection) = self.pool.get_mut(token) else {
             return;
         };
         if let Some(event) = event {
-            connection.note(event);
+            let end = event.is_read_closed() || event.is_error();
+            connection.note(event.is_readable(), end);
         }
         let next = connection.drive(&mut self.context);
-        self.settle(token, &next);
+        let deadline = connection.deadline(&self.context.deadlines);
+        self.settle(token, next, deadline);
     }
 
-    fn settle(&mut self, token: Token, next: &Next) {
-        let Some(connection) = self.connections.peek_mut(&token) else {
+    fn settle(&mut self, token: Token, next: Next, deadline: Instant) {
+        if next == Next::Close {
+            self.pool.remove(token);
             return;
-        };
-        match next {
-            Next::Close => {
-                self.connections.pop(&token);
-                return;
-            }
-            Next::Again if connection.queue() => self.again.push(token),
-            Next::Again | Next::Wait => {}
         }
-        let deadline = connection.deadline(&self.context.deadlines);
-        if connection.take_answered() {
-            self.connections.promote(&token);
+        let queued = self.pool.note(token, next, self.context.now);
+        if queued {
+            self.again.push(token);
         }
         if self.next_check.is_none_or(|check| deadline < check) {
             self.next_check = Some(deadline);
+        }
+        if self.pool.buffered() > self.buffers {
+            // A quarter of it, so that this is not done for each.
+            for token in self.pool.largest(self.buffers / 4 * 3) {
+                self.evict(token);
+            }
         }
     }
 
@@ -343,19 +340,20 @@ impl<H: Handler> Worker<H> {
         }
         let deadlines = self.context.deadlines;
         let due: Vec<Token> = self
-            .connections
+            .pool
             .iter()
             .filter(|(_, connection)| connection.deadline(&deadlines) <= now)
-            .map(|(token, _)| *token)
+            .map(|(token, _)| token)
             .collect();
         for token in due {
-            if let Some(connection) = self.connections.peek_mut(&token) {
+            if let Some(connection) = self.pool.get_mut(token) {
                 let next = connection.expire(&mut self.context);
-                self.settle(token, &next);
+                let deadline = connection.deadline(&deadlines);
+                self.settle(token, next, deadline);
             }
         }
         let soonest = self
-            .connections
+            .pool
             .iter()
             .map(|(_, connection)| connection.deadline(&deadlines))
             .min();
@@ -376,16 +374,15 @@ impl<H: Handler> Worker<H> {
                 }
             }
             self.doors.clear();
-            let all: Vec<Token> = self.connections.iter().map(|(token, _)| *token).collect();
-            for token in all {
-                if let Some(connection) = self.connections.peek_mut(&token) {
+            for token in self.pool.tokens() {
+                if let Some(connection) = self.pool.get_mut(token) {
                     connection.suspect();
                 }
                 self.drive(token, None);
             }
         }
         let late = self.stop_by.is_some_and(|at| self.context.now >= at);
-        late || self.connections.is_empty()
+        late || self.pool.len() == 0
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use std::{env, thread};
 
 use rendezvousd::clock::Clock;
-use rendezvousd::session::{Content, Family, Lifetime, Protocol, SessionId};
+use rendezvousd::session::{Content, Family, Protocol, SessionId};
 use rendezvousd::store::Store;
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
-const LIFETIME: Lifetime = Lifetime::SinceWrite(Duration::from_secs(3600));
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 fn main() {
     let address = env::args().nth(1).expect("an address to listen on");

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use rendezvousd::clock::Moment;
 use rendezvousd::reaper::BATCH;
-use rendezvousd::session::{Content, Family, Lifetime, Protocol, Revision, SessionId};
+use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
 use rendezvousd::store::Store;
 use rustix::time::{ClockId, clock_gettime};
 
-const TTL: Lifetime = Lifetime::SinceWrite(Duration::from_secs(60));
+const TTL: Duration = Duration::from_secs(60);
 
 fn main() {
     println!(
@@ -90,7 +90,7 @@ fn measure(sessions: usize) -> Vec<Row> {
 
     let mut evict = Row::new("create, evicting");
     for _ in 0..sessions {
-        evict.time(|| create(at(2_000)));
+        evict.time(|| create(at(20_000)));
     }
 
     let mut sweep = Row::new("sweep of a batch");

@@ -1,5 +1,6 @@
 //! The server with a handler of the tests' own, over real sockets.
 
+mod crowd;
 mod deadlines;
 mod pressure;
 mod stop;
@@ -15,8 +16,11 @@ use crate::http::{Body, Head, Peer, Refusal, Request, Response};
 struct Echo;
 
 impl Handler for Echo {
-    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-        1_000
+    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
+        match head.path {
+            "/large" => 1_000_000,
+            _ => 1_000,
+        }
     }
 
     fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
@@ -27,6 +31,7 @@ impl Handler for Echo {
                 thread::sleep(SLOW);
                 String::new()
             }
+            "/thread" => thread::current().name().unwrap().into(),
             "/32m" => "x".repeat(32 << 20),
             _ => String::from_utf8_lossy(request.body).into_owned(),
         };
@@ -51,17 +56,31 @@ const SHORT: Deadlines = Deadlines {
     stop: Duration::from_millis(300),
 };
 
+/// Loopback addresses but for 127.1.0.0/16.
+fn proxies() -> TrustedProxies {
+    let networks = ["127.0.0.0/16".parse().unwrap()];
+    TrustedProxies {
+        networks: networks.into(),
+        local: true,
+    }
+}
+
 fn start(workers: usize, max_connections: usize, deadlines: Deadlines) -> (Server, SocketAddr) {
+    start_with(&Settings {
+        workers,
+        max_connections,
+        trusted_proxies: proxies(),
+        largest_body: 32 << 20,
+        deadlines,
+    })
+}
+
+fn start_with(settings: &Settings) -> (Server, SocketAddr) {
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let Address::Tcp(address) = *listener.address() else {
         panic!("no TCP");
     };
-    let settings = Settings {
-        workers,
-        max_connections,
-        deadlines,
-    };
-    let server = Server::start(vec![listener], &settings, &Arc::new(Echo)).unwrap();
+    let server = Server::start(vec![listener], settings, &Arc::new(Echo)).unwrap();
     (server, address)
 }
 
@@ -294,6 +313,8 @@ fn a_unix_socket_is_served_replaced_when_stale_and_removed() {
     let settings = Settings {
         workers: 1,
         max_connections: 4,
+        trusted_proxies: proxies(),
+        largest_body: 4096,
         deadlines: Deadlines::default(),
     };
     let server = Server::start(vec![listener], &settings, &Arc::new(Echo)).unwrap();

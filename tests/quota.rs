@@ -1,0 +1,130 @@
+//! Who may create how many sessions, by whose word.
+
+mod common;
+
+use common::{Answer, Client, Daemon};
+use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
+
+const TEXT: [(&str, &str); 1] = [("Content-Type", "text/plain")];
+
+fn create(client: &mut Client, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let fields = [&TEXT[..], fields].concat();
+    client.request("POST", path, &fields, r#"{"data":"x"}"#)
+}
+
+/// How many of so many creates succeed.
+fn created(client: &mut Client, attempts: usize, fields: &[(&str, &str)]) -> usize {
+    (0..attempts)
+        .filter(|_| create(client, "/rendezvous", fields).status == 201)
+        .count()
+}
+
+/// Checks that a client is asked, in both ways, to come again later.
+fn assert_again_later(answer: &Answer, status: u16, code: &str, seconds: u64) {
+    answer.assert_error(status, code);
+    let after: u64 = answer.field("Retry-After").unwrap().parse().unwrap();
+    let body: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
+    let millis = body["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=seconds).contains(&after), "{after}");
+    assert_eq!(after, millis.div_ceil(1_000));
+}
+
+#[test]
+fn a_client_creates_a_burst_and_then_waits_on_every_path() {
+    let daemon = Daemon::start(&["--trusted-proxy", "none"]);
+    let mut client = daemon.connect();
+    let first = create(&mut client, "/rendezvous", &[]);
+    assert_eq!(created(&mut client, 29, &[]), 29);
+    for (path, code) in [
+        ("/rendezvous", "M_UNKNOWN"),
+        (MSC3886_PATH, "M_UNKNOWN"),
+        (MSC4108_PATH, "M_UNKNOWN"),
+        (MSC4388_PATH, "M_LIMIT_EXCEEDED"),
+        (STABLE_PATH, "M_LIMIT_EXCEEDED"),
+    ] {
+        let refused = create(&mut client, path, &[]);
+        assert_again_later(&refused, 429, code, 3);
+    }
+    // A new connection is no new client, and what it says is not believed.
+    let spoofed = [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Forwarded", "for=192.0.2.2"),
+    ];
+    let refused = create(&mut daemon.connect(), "/rendezvous", &spoofed);
+    assert_again_later(&refused, 429, "M_UNKNOWN", 3);
+    // Only creation is refused.
+    for _ in 0..200 {
+        let read = client.request("GET", first.location(), &[], "");
+        assert_eq!(read.status, 200);
+        let fields = [TEXT[0], ("If-Match", read.etag())];
+        let written = client.request("PUT", first.location(), &fields, "y");
+        assert_eq!(written.status, 202);
+    }
+    let deleted = client.request("DELETE", first.location(), &[], "");
+    assert_eq!(deleted.status, 204);
+}
+
+#[test]
+fn the_clients_of_a_proxy_are_told_apart() {
+    let daemon = Daemon::start(&["--create-burst", "3", "--create-rate", "1"]);
+    let mut proxy = daemon.connect();
+    for client in ["192.0.2.1", "192.0.2.2", "2001:db8::1", "unknown"] {
+        let said = [("X-Forwarded-For", client)];
+        assert_eq!(created(&mut proxy, 6, &said), 3, "{client}");
+    }
+    // What the client itself wrote in front changes nothing.
+    let spoofed = [("X-Forwarded-For", "198.51.100.1, 192.0.2.1")];
+    assert_eq!(created(&mut proxy, 3, &spoofed), 0);
+    let network = [("Forwarded", "for=\"[2001:db8::2]:4711\"")];
+    assert_eq!(created(&mut proxy, 3, &network), 0);
+    assert_eq!(daemon.start.len(), 4, "{:?}", daemon.start);
+}
+
+#[test]
+fn a_proxy_that_names_no_client_is_not_throttled_and_said_once() {
+    let daemon = Daemon::start(&["--create-burst", "3"]);
+    assert_eq!(created(&mut daemon.connect(), 100, &[]), 100);
+    daemon.signal(rustix::process::Signal::TERM);
+    let (lines, _) = daemon.wait();
+    let warned = lines.iter().filter(|line| line.contains("X-Forwarded-For"));
+    assert_eq!(warned.count(), 1, "{lines:?}");
+    let counted = lines
+        .iter()
+        .any(|line| line.contains("100 had no known client"));
+    assert!(counted, "{lines:?}");
+}
+
+#[test]
+fn a_flood_of_creates_is_refused_when_all_sessions_are_in_use() {
+    let daemon = Daemon::start(&["--max-entries", "1000"]);
+    let mut flood = daemon.connect();
+    let polled = create(&mut flood, "/rendezvous", &[]);
+    let mut poller = daemon.connect();
+    let mut made = vec![polled.location().to_owned()];
+    for round in 1..3_000 {
+        let answer = create(&mut flood, "/rendezvous", &[]);
+        if round < 1_000 {
+            made.push(answer.location().to_owned());
+        } else {
+            assert_again_later(&answer, 503, "M_UNKNOWN", 19);
+        }
+        if round % 100 == 0 {
+            let fields = [("If-None-Match", polled.etag())];
+            let poll = poller.request("GET", polled.location(), &fields, "");
+            assert_eq!(poll.status, 304, "after {round}");
+        }
+    }
+    let refused = create(&mut flood, STABLE_PATH, &[]);
+    assert_again_later(&refused, 503, "M_UNKNOWN", 19);
+    // A session that ends makes room at once.
+    let deleted = flood.request("DELETE", &made.pop().unwrap(), &[], "");
+    assert_eq!(deleted.status, 204);
+    made.push(create(&mut flood, "/rendezvous", &[]).location().to_owned());
+    for location in &made {
+        assert_eq!(flood.request("HEAD", location, &[], "").status, 200);
+    }
+    daemon.signal(rustix::process::Signal::TERM);
+    let (lines, _) = daemon.wait();
+    let summary = "1001 created, 1 deleted, 0 expired, 0 evicted, 1000 left";
+    assert!(lines.iter().any(|line| line.contains(summary)), "{lines:?}");
+}
