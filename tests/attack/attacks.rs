@@ -1,0 +1,272 @@
+//! What is done to the server: one list of swarms with their names.
+
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use serde_json::Value;
+
+use crate::innocent::{CREATE, Line, request};
+use crate::swarm::{Origin, Parting, Swarm};
+
+/// One attack.
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
+    /// Its swarm; may prepare itself at the server.
+    pub(crate) swarm: fn(SocketAddrV4) -> Swarm,
+    /// The open files that the server is allowed, if fewer than usual.
+    pub(crate) descriptors: Option<u32>,
+    /// It speaks a protocol that the predecessor does not.
+    pub(crate) only_ours: bool,
+}
+
+/// Where MSC4388 creates sessions.
+const CREATE_JSON: &str = "/_matrix/client/v1/rendezvous";
+
+/// Connections of a hoard.
+const HOARD: usize = 2_000;
+
+/// Connections that send as fast as they can.
+const FEW: usize = 8;
+
+/// A session's largest payload.
+const PAYLOAD: usize = 4_096;
+
+/// Sessions that get transactions, and how many each: some more than are
+/// recorded.
+const SESSIONS: usize = 400;
+const TRANSACTIONS: usize = 70;
+
+/// Sessions that one address may create in one go.
+const BURST: usize = 20;
+
+/// All attacks, in the order of the table.
+#[rustfmt::skip]
+pub(crate) const ATTACKS: &[Attack] = &[
+    attack("slow heads, 2000 from 1 address", |_| slow_heads(Origin::Loner)),
+    attack("slow heads, 2000 from 100", |_| slow_heads(Origin::Many(100))),
+    attack("slow bodies, 2000 from 1 address", |_| slow_bodies(Origin::Loner)),
+    attack("slow bodies, 2000 from 100", |_| slow_bodies(Origin::Many(100))),
+    attack("idle, 2000 from 1 address", |_| idle(Origin::Loner)),
+    attack("idle, 2000 from 100", |_| idle(Origin::Many(100))),
+    attack("keep-alive, 2000 from 1 address", |_| keep_alive(HOARD, Origin::Loner)),
+    attack("keep-alive, 2000 from 100", |_| keep_alive(HOARD, Origin::Many(100))),
+    attack("endless request line", |_| endless("GET /", "x")),
+    attack("endless header line", |_| endless("GET / HTTP/1.1\r\nHost: x\r\nA: ", "x")),
+    attack("endless headers", |_| endless("GET / HTTP/1.1\r\nHost: x\r\n", "A: b\r\n")),
+    attack("endless chunks", |_| endless(&post("Transfer-Encoding: chunked\r\n"), "1\r\nx\r\n")),
+    attack("endless chunk extension", |_| endless(&(post("Transfer-Encoding: chunked\r\n") + "1;"), "x")),
+    attack("absurd Content-Lengths", |_| absurd_lengths()),
+    attack("Content-Length of 3 GB, sent", |_| endless(&post("Content-Length: 3221225472\r\n"), "x")),
+    attack("bodies of 24 KB, never finished", |_| unfinished()),
+    attack("pipelines never read", |_| pipelines()),
+    attack("connections reset at once", |_| resets()),
+    attack("creations from 1 address", |_| creations(50, Origin::Loner, &octets(""))),
+    attack("creations from 1, JSON escapes", |_| creations(50, Origin::Loner, &escapes())),
+    attack("creations from 1000", |_| creations(1_000, Origin::Many(1_000), &octets(""))),
+    attack("creations from 1000, JSON escapes", |_| creations(1_000, Origin::Many(1_000), &escapes())),
+    attack("creations, new connections", |_| visits()),
+    attack("creations of 1000 through a proxy", |_| proxied()),
+    Attack { only_ours: true, ..attack("transactions of one session", one_session) },
+    Attack { only_ours: true, ..attack("conflicts of one session", conflicts) },
+    Attack { only_ours: true, ..attack("transactions of 400 sessions", many_sessions) },
+    Attack { descriptors: Some(64), ..attack("64 descriptors, 500 from 100", |_| keep_alive(500, Origin::Many(100))) },
+    attack("TLS ClientHello", |_| stranger(client_hello())),
+    attack("HTTP/2 preface", |_| stranger(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec())),
+];
+
+const fn attack(name: &'static str, swarm: fn(SocketAddrV4) -> Swarm) -> Attack {
+    Attack {
+        name,
+        swarm,
+        descriptors: None,
+        only_ours: false,
+    }
+}
+
+/// The head of a creation.
+fn post(fields: &str) -> String {
+    format!("POST {CREATE} HTTP/1.1\r\nHost: x\r\n{fields}\r\n")
+}
+
+fn poll() -> String {
+    request("GET", "/rendezvous/AAAAAAAAAAAAAAAAAAAAAA", "", "")
+}
+
+fn slow_heads(origin: Origin) -> Swarm {
+    Swarm::new(HOARD, origin)
+        .opening("GET / HTTP/1.1\r\nHost: x\r\n")
+        .refrain("A: b\r\n")
+        .slowly(1, Duration::from_millis(200))
+}
+
+fn slow_bodies(origin: Origin) -> Swarm {
+    Swarm::new(HOARD, origin)
+        .opening(post("Content-Length: 4000\r\n"))
+        .refrain("x")
+        .slowly(1, Duration::from_millis(200))
+}
+
+fn idle(origin: Origin) -> Swarm {
+    Swarm::new(HOARD, origin).slowly(0, Duration::from_millis(100))
+}
+
+/// Each asks something now and then.
+fn keep_alive(size: usize, origin: Origin) -> Swarm {
+    let poll = poll();
+    let length = poll.len();
+    Swarm::new(size, origin)
+        .refrain(poll)
+        .slowly(length, Duration::from_millis(200))
+}
+
+/// Sent until the server closes, and again.
+fn endless(opening: &str, refrain: &str) -> Swarm {
+    Swarm::new(FEW, Origin::Loner)
+        .opening(opening)
+        .refrain(refrain.repeat(64 * 1024 / refrain.len()))
+}
+
+fn absurd_lengths() -> Swarm {
+    let lengths = [
+        "18446744073709551615",
+        "18446744073709551616",
+        "9223372036854775807",
+        "99999999999999999999999",
+        "abc",
+        "+5",
+        "-1",
+        "0x10",
+        "5, 5",
+        "5\r\nContent-Length: 6",
+        "",
+    ];
+    let openings = lengths.map(|length| post(&format!("Content-Length: {length}\r\n")).into());
+    Swarm::new(openings.len(), Origin::Loner)
+        .openings(openings.to_vec())
+        .refrain(vec![b'x'; 64 * 1024])
+}
+
+/// As much as a request may hold of our memory before it is complete.
+fn unfinished() -> Swarm {
+    let mut creation = escapes();
+    creation.pop();
+    Swarm::new(HOARD, Origin::Many(100))
+        .opening(creation)
+        .slowly(0, Duration::from_millis(100))
+}
+
+fn pipelines() -> Swarm {
+    Swarm::new(HOARD, Origin::Many(100))
+        .refrain(poll().repeat(500))
+        .deaf()
+}
+
+/// At every stage of a request.
+fn resets() -> Swarm {
+    let openings = [
+        String::new(),
+        "GET / HT".into(),
+        post("Content-Length: 9\r\n") + "x",
+        poll(),
+        poll().repeat(20),
+    ];
+    Swarm::new(100, Origin::Loner)
+        .openings(openings.map(String::into_bytes).to_vec())
+        .parting(Parting::WhenSent)
+}
+
+/// The largest payload, as bytes.
+fn octets(fields: &str) -> String {
+    let fields = format!("Content-Type: application/octet-stream\r\n{fields}");
+    request("POST", CREATE, &fields, &"x".repeat(PAYLOAD))
+}
+
+/// The largest payload, with every byte of it escaped.
+fn escapes() -> String {
+    let body = format!(r#"{{"data":"{}"}}"#, r"\u0078".repeat(PAYLOAD));
+    request("POST", CREATE_JSON, "", &body)
+}
+
+fn creations(size: usize, origin: Origin, creation: &str) -> Swarm {
+    Swarm::new(size, origin).refrain(creation)
+}
+
+/// A new connection and a new address for each.
+fn visits() -> Swarm {
+    Swarm::new(1_000, Origin::Many(1_000))
+        .opening(octets(""))
+        .parting(Parting::WhenAnswered)
+}
+
+/// A flood of many clients that the proxy passes on.
+fn proxied() -> Swarm {
+    let client = |number: usize| {
+        let (high, low) = (number / 250, number % 250 + 1);
+        octets(&format!("X-Forwarded-For: 198.18.{high}.{low}\r\n"))
+    };
+    Swarm::new(50, Origin::Proxy).refrain((0..1_000).map(client).collect::<String>())
+}
+
+/// All of them current: the writes follow each other.
+fn one_session(server: SocketAddrV4) -> Swarm {
+    let session = created(server, 0);
+    let puts = (0..10_000).map(|number| put(&session, number, number));
+    Swarm::new(1, Origin::Loner).refrain(puts.collect::<String>())
+}
+
+/// All but the first too late.
+fn conflicts(server: SocketAddrV4) -> Swarm {
+    let session = created(server, 0);
+    let puts = (0..10_000).map(|number| put(&session, number, 0));
+    Swarm::new(FEW, Origin::Loner).refrain(puts.collect::<String>())
+}
+
+/// As much of them as is recorded anywhere.
+fn many_sessions(server: SocketAddrV4) -> Swarm {
+    let sessions = (0..SESSIONS).map(|number| created(server, number / BURST));
+    let puts = sessions.map(|session| {
+        let puts = (0..TRANSACTIONS).map(|number| put(&session, number, number));
+        puts.collect::<String>()
+    });
+    Swarm::new(FEW, Origin::Loner).refrain(puts.collect::<String>())
+}
+
+/// A write under a name of the greatest length.
+fn put(session: &str, number: usize, token: usize) -> String {
+    let name = format!("{number:0>255}");
+    let body = format!(r#"{{"sequence_token":"{token}","data":"x"}}"#);
+    request("PUT", &format!("{session}/{name}"), "", &body)
+}
+
+/// The path of a session made from the attackers' address of this number.
+fn created(server: SocketAddrV4, number: usize) -> String {
+    let body = r#"{"data":""}"#;
+    let create = || -> Option<String> {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
+        let address = Origin::Many(1_000).address(number);
+        bind(&socket, &SocketAddrV4::new(address, 0)).ok()?;
+        connect(&socket, &server).ok()?;
+        let mut line = Line::new(TcpStream::from(socket)).ok()?;
+        let answer = line
+            .exchange(&request("POST", CREATE_JSON, "", body))
+            .ok()?;
+        let answer: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(format!("{CREATE_JSON}/{}", answer["id"].as_str()?))
+    };
+    create().expect("a session for the attacker")
+}
+
+/// Waits to be closed, or leaves when answered.
+fn stranger(hello: Vec<u8>) -> Swarm {
+    Swarm::new(50, Origin::Loner)
+        .opening(hello)
+        .parting(Parting::WhenAnswered)
+}
+
+/// A record of a handshake, 517 bytes as browsers send them.
+fn client_hello() -> Vec<u8> {
+    let mut hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec();
+    hello.resize(517, 0xa5);
+    hello
+}

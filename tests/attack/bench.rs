@@ -1,0 +1,160 @@
+//! The table of attacks: what the innocent saw and what the server took,
+//! beside the predecessor. `tests/attack/run` prints it.
+//!
+//! `cargo bench --bench attack -- [--seconds N] [--peer PROGRAM] [--only WORDS]`
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attacks;
+mod innocent;
+mod siege;
+mod swarm;
+mod victim;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use attacks::{ATTACKS, Attack};
+use siege::{Outcome, lay};
+use swarm::Swarm;
+use victim::Victim;
+
+/// Everything at once is not in the list: it is the list.
+const ALL: &str = "everything at once";
+
+/// One outcome takes so many columns.
+const WIDTH: usize = 47;
+
+struct Arguments {
+    time: Duration,
+    peer: Option<PathBuf>,
+    only: String,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = arguments() else {
+        eprintln!("arguments: [--seconds N] [--peer PROGRAM] [--only WORDS]");
+        return ExitCode::from(2);
+    };
+    print_head(&arguments);
+    let chosen = |name: &str| name.contains(&arguments.only);
+    let mut remarks = Vec::new();
+    let mut good = true;
+    for attack in ATTACKS.iter().filter(|attack| chosen(attack.name)) {
+        good &= row(attack.name, &[attack], &arguments, &mut remarks);
+    }
+    if chosen(ALL) {
+        let all: Vec<&Attack> = ATTACKS.iter().collect();
+        good &= row(ALL, &all, &arguments, &mut remarks);
+    }
+    println!();
+    for remark in remarks {
+        println!("{remark}");
+    }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Cargo adds `--bench`.
+fn arguments() -> Option<Arguments> {
+    let mut arguments = Arguments {
+        time: Duration::from_secs(5),
+        peer: None,
+        only: String::new(),
+    };
+    let mut words = env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seconds" => arguments.time = Duration::from_secs(words.next()?.parse().ok()?),
+            "--peer" => arguments.peer = Some(words.next()?.into()),
+            "--only" => arguments.only = words.next()?,
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}
+
+fn print_head(arguments: &Arguments) {
+    let columns = format!(
+        " {:>6} {:>6} {:>5} {:>7} {:>7} {:>5} {:>4}",
+        "ok", "failed", "again", "p50, ms", "p99, ms", "MiB", "thr"
+    );
+    let title = |name: &str| format!(" {name:-^width$}", width = WIDTH - 1);
+    let peer = arguments.peer.is_some();
+    print!("{:<34}{}", "", title(" rendezvousd "));
+    println!(
+        "{}",
+        if peer {
+            title(" predecessor ")
+        } else {
+            String::new()
+        }
+    );
+    println!(
+        "{:<34}{columns}{}",
+        "attack",
+        if peer { &columns } else { "" }
+    );
+}
+
+/// Prints a row; whether nothing was wrong with ours.
+fn row(name: &str, attacks: &[&Attack], arguments: &Arguments, remarks: &mut Vec<String>) -> bool {
+    let alone = (attacks.len() == 1).then(|| attacks[0]);
+    let descriptors = alone.and_then(|attack| attack.descriptors);
+
+    let victim = Victim::ours(descriptors);
+    let swarms = attacks.iter().map(|attack| (attack.swarm)(victim.server));
+    let ours = lay(&victim, swarms.collect(), arguments.time);
+    drop(victim);
+    let defects = ours.defects();
+    remarks.extend(defects.iter().map(|defect| format!("{name}: {defect}")));
+    print!("{name:<34}{}", cells(&ours));
+
+    if let Some(program) = &arguments.peer {
+        let spoken: Vec<&&Attack> = attacks.iter().filter(|attack| !attack.only_ours).collect();
+        if spoken.is_empty() {
+            println!("{:>WIDTH$}", "-");
+            return defects.is_empty();
+        }
+        let victim = Victim::predecessor(program, descriptors);
+        let swarms: Vec<Swarm> = spoken
+            .iter()
+            .map(|attack| (attack.swarm)(victim.server))
+            .collect();
+        let theirs = lay(&victim, swarms, arguments.time);
+        print!("{}", cells(&theirs));
+        let reason = theirs.tally.reason.as_deref();
+        remarks.extend(reason.map(|reason| format!("{name}, predecessor: {reason}")));
+    }
+    println!();
+    defects.is_empty()
+}
+
+fn cells(outcome: &Outcome) -> String {
+    let millis = |percent| match outcome.percentile(percent) {
+        Some(time) => format!("{:.2}", time.as_secs_f64() * 1e3),
+        None => "-".into(),
+    };
+    let threads = match outcome.usage.threads {
+        Some((least, most)) if least == most => most.to_string(),
+        Some((least, most)) => format!("{least}-{most}"),
+        None => "-".into(),
+    };
+    let tally = &outcome.tally;
+    format!(
+        " {:>6} {:>6} {:>5} {:>7} {:>7} {:>5.0} {:>4}",
+        tally.ok,
+        tally.failed,
+        tally.reopened,
+        millis(50),
+        millis(99),
+        outcome.usage.peak.as_mib(),
+        threads,
+    )
+}
