@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use log::LevelFilter;
 
 use crate::http::TrustedProxies;
 use crate::server::Address;
-use crate::session::Session;
+use crate::session::{Content, Session};
 
 /// A rendezvous server for Matrix sign-in with QR code (MSC3886, MSC4108,
 /// MSC4388).
@@ -107,6 +108,20 @@ pub struct Flags {
     #[argh(option, arg_name = "number", default = "cores()", from_str_fn(workers))]
     pub workers: usize,
 
+    /// where the operator finds /health and /metrics: 127.0.0.1:8091, another
+    /// loopback address or unix:/path; default: nowhere
+    #[argh(option, arg_name = "address")]
+    pub admin: Option<Address>,
+
+    /// let --admin be an address that others can reach; it asks for no
+    /// password
+    #[argh(switch)]
+    pub admin_allow_remote: bool,
+
+    /// file that keeps the sessions from a stop to the next start
+    #[argh(option, arg_name = "path")]
+    pub state_file: Option<PathBuf>,
+
     /// what to log: off, error, warn, info (the default), debug or trace
     #[argh(
         option,
@@ -151,6 +166,16 @@ impl FromStr for TrustedProxy {
 }
 
 impl Flags {
+    /// Where to listen if nothing is said and no sockets are inherited.
+    #[must_use]
+    pub fn default_address() -> Address {
+        Address::Tcp(([127, 0, 0, 1], 8090).into())
+    }
+
+    fn admin_is_remote(&self) -> bool {
+        matches!(&self.admin, Some(Address::Tcp(address)) if !address.ip().is_loopback())
+    }
+
     fn names_the_prefix_twice(&self) -> bool {
         let url = self.public_url.as_deref().unwrap_or_default();
         let path = url
@@ -189,7 +214,7 @@ impl Flags {
 #[derive(Debug)]
 pub enum Command {
     /// To serve.
-    Serve(Flags),
+    Serve(Box<Flags>),
     /// To print this text.
     Print(String),
 }
@@ -200,7 +225,7 @@ const SIGN_IN_TTL: RangeInclusive<Duration> = Duration::from_secs(120)..=Duratio
 
 /// The largest `--max-bytes`. Payloads are some hundred bytes of key
 /// exchange; every connection may hold one while it arrives.
-const MAX_BYTES_LIMIT: usize = 1024 * 1024;
+const MAX_BYTES_LIMIT: usize = Content::MAX_PAYLOAD;
 
 /// The largest `--max-entries`: ten million sign-ins a minute.
 const MAX_ENTRIES_LIMIT: usize = 10_000_000;
@@ -243,18 +268,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         {
             Err("--trusted-proxy none stands alone".into())
         }
+        Ok(flags) if flags.admin_is_remote() && !flags.admin_allow_remote => Err(
+            "--admin asks for no password: write a loopback address, or say --admin-allow-remote"
+                .into(),
+        ),
         Ok(flags) if flags.names_the_prefix_twice() => Err(format!(
             "--public-url is what stands in front of our paths: write it without {}",
             flags.prefix
         )),
-        Ok(mut flags) => {
-            if flags.listen.is_empty() {
-                flags
-                    .listen
-                    .push(Address::Tcp(([127, 0, 0, 1], 8090).into()));
-            }
-            Ok(Command::Serve(flags))
-        }
+        Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
         Err(exit) => Err(exit.output.lines().next().unwrap_or_default().to_owned()),
     }
@@ -355,7 +377,7 @@ mod tests {
     fn flags(words: &[&str]) -> Result<Flags, String> {
         let words = ["rendezvousd"].iter().chain(words).map(OsString::from);
         match parse(words)? {
-            Command::Serve(flags) => Ok(flags),
+            Command::Serve(flags) => Ok(*flags),
             Command::Print(text) => panic!("{text}"),
         }
     }
@@ -366,7 +388,9 @@ mod tests {
         assert_eq!(flags.prefix, "/rendezvous");
         assert_eq!(flags.ttl, Duration::from_secs(60));
         assert_eq!((flags.max_bytes, flags.max_entries.get()), (4096, 10_000));
-        assert_eq!(flags.listen, ["127.0.0.1:8090".parse().unwrap()]);
+        assert!(flags.listen.is_empty());
+        let default: Address = "127.0.0.1:8090".parse().unwrap();
+        assert_eq!(Flags::default_address(), default);
     }
 
     #[test]

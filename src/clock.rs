@@ -1,6 +1,8 @@
 //! Time, read in one place and handed to the parts that need it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// A point in time as seen by both clocks.
 ///
@@ -9,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// prolongs a session. The wall clock is used for what is shown to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Milliseconds on the steady clock since it was started.
+    /// Milliseconds on the steady clock, `CLOCK_MONOTONIC`: every program
+    /// sees the same since the machine started, so that an end can outlive
+    /// the program that set it.
     pub steady: u64,
     /// Milliseconds since the Unix epoch on the wall clock.
     pub wall: u64,
@@ -24,32 +28,28 @@ impl Moment {
     }
 }
 
-/// The process's clock.
+/// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    started: Instant,
-}
+pub struct Clock;
 
 impl Clock {
-    /// Starts a clock at zero.
-    #[must_use]
-    pub fn start() -> Self {
-        Self {
-            started: Instant::now(),
-        }
-    }
-
     /// Reads both clocks.
     #[must_use]
-    pub fn now(&self) -> Moment {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    pub fn now(self) -> Moment {
         Moment {
-            steady: millis(self.started.elapsed()),
-            wall: millis(wall),
+            steady: read(ClockId::Monotonic),
+            wall: read(ClockId::Realtime),
         }
     }
+}
+
+/// What a clock shows, in milliseconds; 0 while it shows a time before its
+/// beginning.
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds * 1_000 + nanos / 1_000_000
 }
 
 /// A duration in whole milliseconds.
@@ -61,6 +61,15 @@ pub fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clocks_are_those_of_the_standard_library() {
+        let wall = || millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        let (before, now, after) = (wall(), Clock.now(), wall());
+        assert!((before..=after).contains(&now.wall));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(Clock.now().steady >= now.steady + 20);
+    }
 
     #[test]
     fn the_wall_time_of_past_and_future_points_follows_the_wall_clock() {

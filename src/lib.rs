@@ -3,11 +3,13 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each other
-//! [`reaper`], [`report`] and [`logging`]; on top [`cli`].
+//! [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each
+//! other [`reaper`], [`state`], [`report`], [`admin`], [`systemd`] and
+//! [`logging`]; on top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -18,4 +20,6 @@ pub mod reaper;
 pub mod report;
 pub mod server;
 pub mod session;
+pub mod state;
 pub mod store;
+pub mod systemd;

@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use log::{info, warn};
+use log::{error, info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+use rendezvousd::admin::{Admin, Sources};
 use rendezvousd::api::{
     self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
 };
@@ -19,8 +21,13 @@ use rendezvousd::logging;
 use rendezvousd::quota::{self, Allowance};
 use rendezvousd::reaper::Reaper;
 use rendezvousd::report::{self, Totals};
-use rendezvousd::server::{self, Deadlines, Listener, Server, make_room};
+use rendezvousd::server::{self, Address, Deadlines, Listener, Probe, Server, make_room};
+use rendezvousd::state;
 use rendezvousd::store::Store;
+use rendezvousd::systemd::{self, Sockets};
+
+/// How often systemd is told how it goes.
+const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let flags = match cli::parse(std::env::args_os()) {
@@ -36,7 +43,7 @@ fn main() -> ExitCode {
         }
     };
     logging::start(flags.log_level);
-    match serve(flags) {
+    match serve(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("rendezvousd: {line}");
@@ -46,9 +53,17 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal says to stop.
-fn serve(flags: Flags) -> Result<(), String> {
+fn serve(flags: &Flags) -> Result<(), String> {
+    let started = Instant::now();
     let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let max_connections = connections(&flags);
+    let Sockets { public, admin } = Sockets::inherited()
+        .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
+    let listeners = listeners(&flags.listen, public)?;
+    let admin = match &flags.admin {
+        Some(address) => Some(bind(address)?),
+        None => admin,
+    };
+    let max_connections = connections(flags, listeners.len());
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),
         max_connections,
@@ -56,61 +71,138 @@ fn serve(flags: Flags) -> Result<(), String> {
         largest_body: flags.max_bytes.max(BODY_LIMIT),
         deadlines: Deadlines::default(),
     };
-    let listeners = flags
-        .listen
-        .iter()
-        .map(|address| {
-            Listener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    describe(&flags, &settings);
+    describe(flags, &settings);
     let addresses: Vec<String> = listeners.iter().map(|l| l.address().to_string()).collect();
 
-    let clock = Clock::start();
-    let store = Arc::new(Store::new(flags.max_entries));
-    let api = Arc::new(Api::new(
-        Arc::clone(&store),
-        clock,
-        api::Settings {
-            trusted_proxies: flags.trusted_proxies(),
-            prefix: flags.prefix,
-            public_url: flags.public_url,
-            ttl: flags.ttl,
-            sign_in_ttl: flags.sign_in_ttl,
-            max_bytes: flags.max_bytes,
-            allowance: Allowance {
-                rate: flags.create_rate,
-                burst: flags.create_burst,
-            },
-        },
-    ));
+    let clock = Clock;
+    let store = Arc::new(restored(flags, clock));
+    let api = Arc::new(Api::new(Arc::clone(&store), clock, protocols(flags)));
     let reaper = Reaper::start(Arc::clone(&store), clock)
         .map_err(|error| format!("cannot start the reaper: {error}"))?;
     let server = Server::start(listeners, &settings, &api)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
-    info!("ready on {}", addresses.join(" "));
-
     let counters = Arc::clone(server.counters());
+    let probe = server.probe(&format!("{}/probe", flags.prefix));
+    let sources = Sources {
+        store: Arc::clone(&store),
+        api: Arc::clone(&api),
+        counters: Arc::clone(&counters),
+        probe: probe.clone(),
+        started,
+    };
+    let admin = admin
+        .map(|listener| operate(listener, sources))
+        .transpose()?;
+    info!("ready on {}", addresses.join(" "));
+    systemd::ready();
+
     let totals = || Totals::read(&store, &api, &counters);
-    let mut before = totals();
-    while !is_told_to_stop(&signals) {
-        let now = totals();
-        if let Some(line) = now.refused_since(&before) {
-            warn!("{line}");
-        }
-        before = now;
-    }
+    attend(&signals, &probe, totals).map_err(|error| format!("cannot wait: {error}"))?;
+
+    systemd::stopping();
     server.stop();
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     reaper.stop();
+    if let Some(path) = &flags.state_file {
+        match state::save(path, &store, clock.now()) {
+            Ok(count) => info!("{count} sessions are kept in {}", path.display()),
+            Err(error) => error!("cannot keep the sessions in {}: {error}", path.display()),
+        }
+    }
     info!("stopped; {}", totals());
     Ok(())
 }
 
-/// A stream that has something to read once a signal says to stop, and whose
-/// reads end after the period of a report.
+/// Opens the operator's port.
+fn operate(listener: Listener, sources: Sources) -> Result<Admin, String> {
+    let address = listener.address().to_string();
+    let admin = Admin::start(listener, sources)
+        .map_err(|error| format!("cannot start the operator's port: {error}"))?;
+    info!("operator's port on {address}");
+    Ok(admin)
+}
+
+/// Listens where the flags say and on what was inherited; without either,
+/// where the default says.
+fn listeners(addresses: &[Address], inherited: Vec<Listener>) -> Result<Vec<Listener>, String> {
+    let mut listeners = inherited;
+    for address in addresses {
+        listeners.push(bind(address)?);
+    }
+    if listeners.is_empty() {
+        listeners.push(bind(&Flags::default_address())?);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: &Address) -> Result<Listener, String> {
+    Listener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+/// What the flags say of the protocols.
+fn protocols(flags: &Flags) -> api::Settings {
+    api::Settings {
+        trusted_proxies: flags.trusted_proxies(),
+        prefix: flags.prefix.clone(),
+        public_url: flags.public_url.clone(),
+        ttl: flags.ttl,
+        sign_in_ttl: flags.sign_in_ttl,
+        max_bytes: flags.max_bytes,
+        allowance: Allowance {
+            rate: flags.create_rate,
+            burst: flags.create_burst,
+        },
+    }
+}
+
+/// A store with the sessions of the last run, if they were kept.
+fn restored(flags: &Flags, clock: Clock) -> Store {
+    let mut store = Store::new(flags.max_entries);
+    if let Some(path) = &flags.state_file {
+        let largest = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
+        match state::load(path, &mut store, largest, clock.now()) {
+            Ok(0) => {}
+            Ok(count) => info!("{count} sessions of the last run go on"),
+            Err(error) => warn!(
+                "no sessions of the last run go on: {} {error}",
+                path.display()
+            ),
+        }
+    }
+    store
+}
+
+/// Waits for a signal that says to stop. Meanwhile it tells systemd how it
+/// goes, and the log what was refused.
+fn attend(signals: &UnixStream, probe: &Probe, totals: impl Fn() -> Totals) -> io::Result<()> {
+    let beat = systemd::watchdog();
+    let period = beat.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
+    signals.set_read_timeout(Some(period))?;
+    let mut before = totals();
+    let mut reported = Instant::now();
+    while !is_told_to_stop(signals) {
+        if beat.is_some() && probe.is_answered(period) {
+            systemd::alive();
+        }
+        let now = totals();
+        systemd::status(&now.status());
+        if reported.elapsed() < report::PERIOD {
+            continue;
+        }
+        if let Some(line) = now.refused_since(&before) {
+            warn!("{line}");
+        }
+        before = now;
+        reported = Instant::now();
+    }
+    Ok(())
+}
+
+/// A stream that has something to read once a signal says to stop.
 fn signals() -> io::Result<UnixStream> {
     let (signals, sender) = UnixStream::pair()?;
-    signals.set_read_timeout(Some(report::PERIOD))?;
     pipe::register(SIGTERM, sender.try_clone()?)?;
     pipe::register(SIGINT, sender)?;
     Ok(signals)
@@ -128,8 +220,8 @@ fn is_told_to_stop(mut signals: &UnixStream) -> bool {
 }
 
 /// How many connections the descriptor limit allows.
-fn connections(flags: &Flags) -> usize {
-    let room = make_room(flags.max_connections, flags.listen.len(), flags.workers);
+fn connections(flags: &Flags, listeners: usize) -> usize {
+    let room = make_room(flags.max_connections, listeners, flags.workers);
     if room.connections < flags.max_connections {
         warn!(
             "--max-connections {} needs a limit of {} open files and only {} are allowed: \

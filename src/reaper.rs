@@ -6,8 +6,10 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use log::debug;
+
 use crate::clock::Clock;
-use crate::store::Store;
+use crate::store::{Ended, Store};
 
 /// How long the reaper rests: with the quarter of a second that the index is
 /// coarse, an expired session is removed within a second of its end, unless
@@ -39,10 +41,10 @@ impl Reaper {
                 let mut gone = Vec::with_capacity(BATCH);
                 while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                     while store.sweep(clock.now(), BATCH, &mut gone) {
-                        gone.clear();
+                        bury(&mut gone);
                         thread::yield_now();
                     }
-                    gone.clear();
+                    bury(&mut gone);
                 }
             })?;
         Ok(Self { stop, thread })
@@ -53,6 +55,13 @@ impl Reaper {
         drop(self.stop);
         // The thread's only failure is a panic, which the hook has logged.
         let _ = self.thread.join();
+    }
+}
+
+/// Logs the ended sessions and drops them.
+fn bury(gone: &mut Vec<Ended>) {
+    for ended in gone.drain(..) {
+        debug!("{ended}");
     }
 }
 
@@ -67,7 +76,7 @@ mod tests {
     #[test]
     fn a_payload_is_freed_within_seconds_of_its_end() {
         let store = Arc::new(Store::new(NonZeroUsize::MIN));
-        let clock = Clock::start();
+        let clock = Clock;
         let reaper = Reaper::start(Arc::clone(&store), clock).unwrap();
         let content = Content::new(b"x", "text/plain").unwrap();
         let payload = Arc::downgrade(&content.shared());
@@ -87,7 +96,7 @@ mod tests {
     #[test]
     fn expired_sessions_go_without_being_asked_for() {
         let store = Arc::new(Store::new(NonZeroUsize::new(1_000).unwrap()));
-        let clock = Clock::start();
+        let clock = Clock;
         let reaper = Reaper::start(Arc::clone(&store), clock).unwrap();
         let content = Content::new(b"x", "text/plain").unwrap();
         let lifetime = Duration::from_millis(1);

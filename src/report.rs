@@ -37,7 +37,7 @@ impl Totals {
         let api = api.counters();
         Self {
             sessions: store.counts(),
-            answered: get(&server.answered),
+            answered: server.answered.total(),
             malformed: get(&server.refused),
             late: get(&server.late),
             limited: get(&api.limited),
@@ -49,6 +49,16 @@ impl Totals {
             accepted: get(&server.accepted),
             evicted: get(&server.evicted),
         }
+    }
+
+    /// How it goes, in one short line.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let refused = self.limited + self.sessions.full;
+        format!(
+            "{} sessions; {} created, {refused} refused; {} requests answered",
+            self.sessions.live, self.sessions.created, self.answered
+        )
     }
 
     /// What was refused, or closed in favour of others, since an earlier

@@ -26,6 +26,12 @@ impl SessionId {
         Self(bits)
     }
 
+    /// The bits it is made of.
+    #[must_use]
+    pub const fn bits(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Reads an id as it stands in a URL; `None` for anything that
     /// [`fmt::Display`] would not have written.
     #[must_use]
@@ -113,6 +119,10 @@ pub struct Content {
 }
 
 impl Content {
+    /// The largest payload there can be, in bytes. Payloads are some hundred
+    /// bytes of key exchange.
+    pub const MAX_PAYLOAD: usize = 1024 * 1024;
+
     /// The longest media type kept, in bytes; longer ones do not occur, and
     /// the memory a session takes must be known.
     pub const MAX_TYPE: usize = 127;
@@ -188,6 +198,19 @@ pub enum Family {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Msc3886, Self::Msc4108, Self::Msc4388];
+
+    /// The number of its proposal.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Msc3886 => 3886,
+            Self::Msc4108 => 4108,
+            Self::Msc4388 => 4388,
+        }
+    }
+
     /// Whether every write gives the session its whole life again (MSC3886).
     /// In MSC4108 and MSC4388 the end stands from the beginning: clients read
     /// the expiry once.
@@ -222,18 +245,54 @@ const BUSY: u16 = 9;
 /// One session at one revision.
 ///
 /// A store has many, so the fields are packed into 40 bytes: the content's
-/// two parts stand apart, and the last write is known from the end.
+/// two parts stand apart, the last write is known from the end, and two
+/// numbers share the bits that one of them does not need.
 #[derive(Clone, Debug)]
 pub struct Session {
     bytes: Arc<[u8]>,
     revision: Revision,
-    expires: u64,
-    /// From the last write to the end, in milliseconds.
-    left: u32,
+    /// The end, in milliseconds on the steady clock, in the lower
+    /// [`END_BITS`]; how often it was read in the others.
+    end_and_reads: u64,
+    /// From the last write to the end, in milliseconds, in the lower
+    /// [`LEFT_BITS`]; the protocol's place in [`Protocol::ALL`] in the others.
+    left_and_protocol: u32,
     type_length: u8,
+    writes: u8,
     /// The tick of the last use.
     used: u16,
-    protocol: Protocol,
+}
+
+/// 8900 years of milliseconds.
+const END_BITS: u32 = 48;
+
+/// Twelve days of milliseconds.
+const LEFT_BITS: u32 = 30;
+
+/// The lower bits of a number.
+const fn lower(bits: u32) -> u64 {
+    (1 << bits) - 1
+}
+
+/// A session taken apart, to be written down and made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// What was last written.
+    pub content: Content,
+    /// Which write that was.
+    pub revision: Revision,
+    /// The protocol it was made over.
+    pub protocol: Protocol,
+    /// From when on it is gone, in milliseconds on the steady clock.
+    pub expires: u64,
+    /// From the last write to the end, in milliseconds.
+    pub left: u64,
+    /// When it was last used, in units and with an origin of its own.
+    pub used: u16,
+    /// How often it was read, or the largest number.
+    pub reads: u16,
+    /// How often it was written after its creation, or the largest number.
+    pub writes: u8,
 }
 
 impl Session {
@@ -251,22 +310,65 @@ impl Session {
         lifetime: Duration,
         now: Moment,
     ) -> Self {
-        let left = u32::try_from(millis(lifetime.min(Self::MAX_LIFETIME))).unwrap_or(u32::MAX);
-        Self {
-            bytes: content.bytes,
+        let left = millis(lifetime.min(Self::MAX_LIFETIME));
+        Self::pack(Parts {
+            content,
             revision: first,
-            expires: now.steady + u64::from(left),
-            left,
-            type_length: content.type_length,
-            used: tick(now),
             protocol,
+            expires: now.steady + left,
+            left,
+            used: tick(now),
+            reads: 0,
+            writes: 0,
+        })
+    }
+
+    /// Makes a session of its parts; `None` if no session can have them.
+    #[must_use]
+    pub fn from_parts(parts: Parts) -> Option<Self> {
+        let sound = parts.left <= millis(Self::MAX_LIFETIME)
+            && (parts.left..=lower(END_BITS)).contains(&parts.expires);
+        sound.then(|| Self::pack(parts))
+    }
+
+    /// Its parts.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        Parts {
+            content: self.content(),
+            revision: self.revision,
+            protocol: self.protocol(),
+            expires: self.expires(),
+            left: self.left(),
+            used: self.used,
+            reads: self.reads(),
+            writes: self.writes,
         }
+    }
+
+    fn pack(parts: Parts) -> Self {
+        let mut session = Self {
+            bytes: parts.content.bytes,
+            revision: parts.revision,
+            end_and_reads: u64::from(parts.reads) << END_BITS,
+            left_and_protocol: (parts.protocol as u32) << LEFT_BITS,
+            type_length: parts.content.type_length,
+            writes: parts.writes,
+            used: parts.used,
+        };
+        session.set_expires(parts.expires);
+        session.set_left(parts.left);
+        session
     }
 
     /// The protocol it was made over.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        match self.left_and_protocol >> LEFT_BITS {
+            0 => Protocol::Msc3886,
+            1 => Protocol::Msc4108,
+            _ => Protocol::Msc4388,
+        }
     }
 
     /// What was last written.
@@ -287,18 +389,45 @@ impl Session {
     /// When that was, in milliseconds on the steady clock.
     #[must_use]
     pub fn modified(&self) -> u64 {
-        self.expires - u64::from(self.left)
+        self.expires() - self.left()
     }
 
     /// From when on the session is gone, in milliseconds on the steady clock.
     #[must_use]
     pub fn expires(&self) -> u64 {
-        self.expires
+        self.end_and_reads & lower(END_BITS)
+    }
+
+    fn set_expires(&mut self, expires: u64) {
+        let reads = self.end_and_reads & !lower(END_BITS);
+        self.end_and_reads = reads | expires.min(lower(END_BITS));
+    }
+
+    fn left(&self) -> u64 {
+        u64::from(self.left_and_protocol) & lower(LEFT_BITS)
+    }
+
+    /// Sets what [`Self::left`] is, at most [`Self::MAX_LIFETIME`].
+    fn set_left(&mut self, left: u64) {
+        let protocol = self.left_and_protocol >> LEFT_BITS << LEFT_BITS;
+        self.left_and_protocol = protocol | u32::try_from(left).unwrap_or_default();
+    }
+
+    /// How often it was read, or the largest number.
+    #[must_use]
+    pub fn reads(&self) -> u16 {
+        u16::try_from(self.end_and_reads >> END_BITS).unwrap_or(u16::MAX)
     }
 
     /// Takes note of a use.
     pub fn touch(&mut self, now: Moment) {
         self.used = tick(now);
+    }
+
+    /// Takes note of a read.
+    pub fn count_read(&mut self) {
+        let more = self.end_and_reads.checked_add(1 << END_BITS);
+        self.end_and_reads = more.unwrap_or(self.end_and_reads);
     }
 
     /// How long, in milliseconds, until the last use is 15 seconds ago or a
@@ -319,19 +448,19 @@ impl Session {
     /// Whether the session still answers.
     #[must_use]
     pub fn is_live(&self, now: Moment) -> bool {
-        now.steady < self.expires
+        now.steady < self.expires()
     }
 
-    /// Ends the session at once and returns its content, for the caller to
-    /// drop outside its lock.
+    /// Ends the session at once and returns its parts as they were, for the
+    /// caller to drop outside its lock.
     #[must_use]
-    pub fn end(&mut self) -> Content {
-        self.expires = 0;
-        self.left = 0;
-        Content {
-            bytes: std::mem::take(&mut self.bytes),
-            type_length: std::mem::take(&mut self.type_length),
-        }
+    pub fn end(&mut self) -> Parts {
+        let parts = self.parts();
+        self.bytes = Arc::default();
+        self.type_length = 0;
+        self.set_expires(0);
+        self.set_left(0);
+        parts
     }
 
     /// Puts new content in place and returns the old, for the caller to drop
@@ -343,11 +472,13 @@ impl Session {
             type_length: std::mem::replace(&mut self.type_length, content.type_length),
         };
         self.revision = self.revision.next();
-        if self.protocol.renews() {
-            self.expires = now.steady + u64::from(self.left);
+        self.writes = self.writes.saturating_add(1);
+        if self.protocol().renews() {
+            self.set_expires(now.steady + self.left());
         } else {
-            let left = self.expires.saturating_sub(now.steady);
-            self.left = u32::try_from(left).unwrap_or(self.left);
+            // Another thread's write may be later than our clock reading.
+            let left = self.expires().saturating_sub(now.steady);
+            self.set_left(left.min(self.left()));
         }
         old
     }
@@ -443,6 +574,59 @@ mod tests {
         let before = session.revision();
         drop(session.replace(content("a"), at(1)));
         assert_ne!(session.revision(), before);
+    }
+
+    #[test]
+    fn the_parts_of_a_session_make_it_again_and_unsound_ones_make_none() {
+        for protocol in Protocol::ALL {
+            let parts = Parts {
+                content: content("a"),
+                revision: Revision::new(u64::MAX),
+                protocol,
+                expires: lower(END_BITS),
+                left: millis(Session::MAX_LIFETIME),
+                used: u16::MAX,
+                reads: u16::MAX - 1,
+                writes: u8::MAX,
+            };
+            let mut session = Session::from_parts(parts.clone()).unwrap();
+            assert_eq!(session.parts(), parts);
+            session.count_read();
+            session.count_read();
+            let read = Parts {
+                reads: u16::MAX,
+                ..parts.clone()
+            };
+            assert_eq!(session.parts(), read);
+            for (expires, left) in [
+                (lower(END_BITS) + 1, 1),
+                (u64::MAX, 1),
+                (0, 1),
+                (u64::MAX >> 20, millis(Session::MAX_LIFETIME) + 1),
+            ] {
+                let unsound = Parts {
+                    expires,
+                    left,
+                    ..parts.clone()
+                };
+                assert!(Session::from_parts(unsound).is_none(), "{expires} {left}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_and_writes_are_counted_and_an_end_hands_everything_out() {
+        let mut session = session(7, Protocol::Msc3886, 60, 1_000);
+        session.count_read();
+        for _ in 0..300 {
+            drop(session.replace(content("b"), at(2_000)));
+        }
+        let parts = session.end();
+        assert_eq!(parts.content, content("b"));
+        assert_eq!((parts.reads, parts.writes), (1, u8::MAX));
+        assert_eq!((parts.expires, parts.left), (62_000, 60_000));
+        assert!(!session.is_live(at(0)));
+        assert_eq!(session.content(), Content::new(b"", "").unwrap());
     }
 
     #[test]

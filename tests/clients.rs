@@ -263,7 +263,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
         max_bytes: 4096,
         allowance: Allowance { rate: 1, burst: 10 },
     };
-    let api = Arc::new(Api::new(store, Clock::start(), settings));
+    let api = Arc::new(Api::new(store, Clock, settings));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("{}{MSC4108}", listener.address());
     let settings = server::Settings {

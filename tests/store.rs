@@ -9,7 +9,7 @@ use proptest::sample::Index;
 
 use rendezvousd::clock::Moment;
 use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
-use rendezvousd::store::{CreateError, Store, WriteError};
+use rendezvousd::store::{CreateError, Store, Unsound, WriteError};
 
 const CAPACITY: usize = 5;
 
@@ -37,6 +37,8 @@ enum Operation {
     Wait {
         millis: u64,
     },
+    /// All that the store shows is moved to a new one.
+    Move,
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
@@ -52,6 +54,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => any::<Index>().prop_map(|session| Operation::Delete { session }),
         1 => (0..4_usize).prop_map(|limit| Operation::Sweep { limit }),
         3 => (0..8_000_u64).prop_map(|millis| Operation::Wait { millis }),
+        1 => Just(Operation::Move),
     ];
     proptest::collection::vec(operation, 0..120)
 }
@@ -65,6 +68,8 @@ struct Row {
     renewal: Option<u64>,
     expires: u64,
     used: u64,
+    reads: u16,
+    writes: u8,
 }
 
 impl Row {
@@ -122,12 +127,18 @@ impl Naive {
     }
 }
 
+fn moved(store: &Store, now: Moment) -> Result<Store, Unsound> {
+    let mut new = Store::with_keys(store.capacity(), store.keys());
+    store.show_all(now, |saved| new.add(saved.clone()))?;
+    Ok(new)
+}
+
 fn text(payload: &[u8]) -> Content {
     Content::new(payload, "text/plain").unwrap()
 }
 
 fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
-    let store = Store::new(NonZeroUsize::new(CAPACITY).unwrap());
+    let mut store = Store::new(NonZeroUsize::new(CAPACITY).unwrap());
     let mut naive = Naive::default();
     // Every id there ever was, with the first revision it had.
     let mut ids: Vec<(SessionId, Revision)> = Vec::new();
@@ -162,6 +173,8 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     renewal: (!fixed).then_some(seconds * 1_000),
                     expires: naive.now + seconds * 1_000,
                     used: naive.now,
+                    reads: 0,
+                    writes: 0,
                 });
                 ids.push((id, session.revision()));
             }
@@ -173,6 +186,9 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 let expected = naive.used(id);
                 prop_assert_eq!(seen.is_some(), expected.is_some());
                 if let (Some(seen), Some(expected)) = (seen, expected) {
+                    expected.reads += 1;
+                    let counts = (seen.parts().reads, seen.parts().writes);
+                    prop_assert_eq!(counts, (expected.reads, expected.writes));
                     prop_assert_eq!(seen.content(), text(&expected.payload));
                     prop_assert_eq!(seen.revision(), expected.revision);
                     prop_assert_eq!(seen.expires(), expected.expires);
@@ -201,6 +217,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                         prop_assert_eq!(revision, row.revision);
                         prop_assert_ne!(written.revision(), row.revision);
                         row.revision = written.revision();
+                        row.writes += 1;
                         row.payload.clone_from(payload);
                         if let Some(renewal) = row.renewal {
                             row.expires = steady + renewal;
@@ -231,6 +248,10 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(more, gone.len() == *limit);
             }
             Operation::Wait { millis } => naive.now += millis,
+            Operation::Move => {
+                store = moved(&store, now).unwrap();
+                naive.rows.retain(|row| row.expires > naive.now);
+            }
         }
         prop_assert_eq!(store.counts().live, naive.rows.len() as u64);
     }

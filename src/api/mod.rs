@@ -2,14 +2,16 @@
 //! protocols. A request and the store in, a response out, no I/O.
 
 mod answer;
+mod counters;
 mod msc4388;
 mod tag;
 mod tagged;
 
+pub use counters::{ByStatus, Counters, Requests};
 pub use msc4388::BODY_LIMIT;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::warn;
@@ -59,28 +61,6 @@ pub struct Settings {
     pub allowance: Allowance,
 }
 
-/// What the protocols have seen since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Entity tags that a proxy had changed and that were read regardless.
-    pub tag_repairs: AtomicU64,
-    /// Reads refused because a browser would have shown the payload.
-    pub navigations_refused: AtomicU64,
-    /// Writes refused because another came first.
-    pub conflicts: AtomicU64,
-    /// Creates refused because the client had created enough.
-    pub limited: AtomicU64,
-    /// Creates that a trusted proxy passed on without a word about the
-    /// client, and that no client's quota applied to.
-    pub unattributed: AtomicU64,
-}
-
-impl Counters {
-    fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// The protocols on top of one store.
 #[derive(Debug)]
 pub struct Api {
@@ -105,11 +85,16 @@ enum Wire {
 impl Wire {
     /// The protocol that a create with this head speaks.
     fn protocol(self, head: &Head<'_, '_>) -> Protocol {
+        self.only().unwrap_or_else(|| tagged::protocol_of(head))
+    }
+
+    /// The protocol, where there is but one.
+    fn only(self) -> Option<Protocol> {
         match self {
-            Self::Redirected => tagged::protocol_of(head),
-            Self::Msc3886 => Protocol::Msc3886,
-            Self::Msc4108 => Protocol::Msc4108,
-            Self::Msc4388(_) => Protocol::Msc4388,
+            Self::Redirected => None,
+            Self::Msc3886 => Some(Protocol::Msc3886),
+            Self::Msc4108 => Some(Protocol::Msc4108),
+            Self::Msc4388(_) => Some(Protocol::Msc4388),
         }
     }
 }
@@ -177,8 +162,13 @@ impl Api {
         })
     }
 
-    fn create(&self, route: Route<'_>, request: &Request<'_, '_>, peer: Peer) -> Response {
-        let protocol = route.wire.protocol(&request.head);
+    fn create(
+        &self,
+        route: Route<'_>,
+        protocol: Protocol,
+        request: &Request<'_, '_>,
+        peer: Peer,
+    ) -> Response {
         if let Err(wait) = self.take_quota(&request.head, peer) {
             Counters::count(&self.counters.limited);
             return answer::limited(protocol, wait);
@@ -230,6 +220,7 @@ impl Api {
             .map_err(|error| match error {
                 CreateError::Full(wait) => answer::full(wait),
                 CreateError::NoRandomness => {
+                    Counters::count(&self.counters.unrandom);
                     answer::error(503, "M_UNKNOWN", "The server has no random numbers")
                 }
             })
@@ -251,11 +242,16 @@ impl Api {
             .ok_or_else(answer::not_found)
     }
 
-    fn tagged(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
+    fn tagged(
+        &self,
+        id: Option<SessionId>,
+        request: &Request<'_, '_>,
+        spoken: &mut Option<Protocol>,
+    ) -> Response {
         match request.head.method {
-            Method::Get | Method::Head => self.tagged_read(id, request),
-            Method::Put => self.tagged_write(id, request),
-            Method::Delete => self.tagged_delete(id),
+            Method::Get | Method::Head => self.tagged_read(id, request, spoken),
+            Method::Put => self.tagged_write(id, request, spoken),
+            Method::Delete => self.tagged_delete(id, spoken),
             _ => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
         }
     }
@@ -279,6 +275,31 @@ impl Api {
             (Place::Transaction(..), _) => answer::method_not_allowed("PUT, OPTIONS"),
         }
     }
+
+    /// The answer, and in `spoken` the protocol as far as path or session
+    /// tell.
+    fn dispatch(
+        &self,
+        request: &Request<'_, '_>,
+        peer: Peer,
+        spoken: &mut Option<Protocol>,
+    ) -> Response {
+        let Some(route) = self.route(request.head.path) else {
+            return answer::error(404, "M_UNRECOGNIZED", "There is nothing at this path");
+        };
+        *spoken = route.wire.only();
+        match (route.wire, route.place, &request.head.method) {
+            (_, _, Method::Options) => answer::preflight(),
+            (wire, Place::Create, Method::Post) => {
+                let protocol = wire.protocol(&request.head);
+                *spoken = Some(protocol);
+                self.create(route, protocol, request, peer)
+            }
+            (Wire::Msc4388(stability), place, _) => self.sequenced(place, stability, request),
+            (_, Place::Session(id), _) => self.tagged(id, request, spoken),
+            _ => answer::method_not_allowed("POST, OPTIONS"),
+        }
+    }
 }
 
 impl Handler for Api {
@@ -295,19 +316,15 @@ impl Handler for Api {
     }
 
     fn answer(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
-        let Some(route) = self.route(request.head.path) else {
-            return answer::error(404, "M_UNRECOGNIZED", "There is nothing at this path");
-        };
-        match (route.wire, route.place, &request.head.method) {
-            (_, _, Method::Options) => answer::preflight(),
-            (_, Place::Create, Method::Post) => self.create(route, request, peer),
-            (Wire::Msc4388(stability), place, _) => self.sequenced(place, stability, request),
-            (_, Place::Session(id), _) => self.tagged(id, request),
-            _ => answer::method_not_allowed("POST, OPTIONS"),
-        }
+        let mut spoken = None;
+        let response = self.dispatch(request, peer, &mut spoken);
+        let requests = &self.counters.requests;
+        requests.count(spoken, &request.head.method, response.status.0);
+        response
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {
+        self.counters.refused.count(refusal.status.0);
         let code = match refusal.status.0 {
             413 => "M_TOO_LARGE",
             _ => "M_UNKNOWN",
@@ -344,7 +361,7 @@ mod tests {
                 burst: 30,
             },
         };
-        Api::new(store, Clock::start(), settings)
+        Api::new(store, Clock, settings)
     }
 
     const ID: &str = "-_v7-_v7-_v7-_v7-_v7-w";

@@ -2,9 +2,11 @@
 //! 2026: JSON bodies, sequence tokens, transactions. The older text, without
 //! transactions, is spoken at the same paths.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde_json::{Deserializer, Value};
 
 use super::answer::{error, json, not_found, too_large};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
@@ -17,6 +19,9 @@ use crate::store::{SequenceError, Sequenced};
 /// rest of the object.
 pub const BODY_LIMIT: usize = 26 * 1024;
 
+const DATA: &str = "data";
+const TOKEN: &str = "sequence_token";
+
 /// The longest transaction id (the opaque identifier grammar).
 const TRANSACTION_LIMIT: usize = 255;
 
@@ -25,17 +30,6 @@ const TRANSACTION_LIMIT: usize = 255;
 pub(super) enum Stability {
     Stable,
     Unstable,
-}
-
-#[derive(Deserialize)]
-struct CreateBody {
-    data: String,
-}
-
-#[derive(Deserialize)]
-struct WriteBody {
-    sequence_token: String,
-    data: String,
 }
 
 #[derive(Serialize)]
@@ -63,7 +57,7 @@ impl Api {
     }
 
     pub(super) fn msc4388_create(&self, request: &Request<'_, '_>) -> Response {
-        let content = parse(request.body).and_then(|body: CreateBody| content(&body.data));
+        let content = strings(request.body, [DATA]).and_then(|[data]| content(&data));
         let content = match content {
             Ok(content) => content,
             Err(response) => return response,
@@ -114,8 +108,8 @@ impl Api {
         if let Some(outcome) = recorded {
             return self.msc4388_outcome(outcome, stability);
         }
-        let body = parse(request.body)
-            .and_then(|body: WriteBody| Ok((content(&body.data)?, body.sequence_token)));
+        let body = strings(request.body, [TOKEN, DATA])
+            .and_then(|[token, data]| Ok((content(&data)?, token)));
         let (content, expected) = match body {
             Ok(body) => body,
             Err(response) => return response,
@@ -167,19 +161,62 @@ impl Api {
     }
 }
 
-/// A body of known shape. Unknown keys are ignored, but what stands there has
-/// to be JSON like the rest; what is missing, null, of another type or there
-/// twice is bad.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    // Serde skips what it ignores without a look at escapes or depth, and
-    // would take an array of the values for an object.
-    match serde_json::from_slice::<Value>(body) {
-        Err(_) => Err(error(400, "M_NOT_JSON", "The body is not JSON")),
-        Ok(Value::Object(_)) => serde_json::from_slice(body).map_err(|_| {
-            let sentence = "A key is missing, twice there or no string";
-            error(400, "M_BAD_JSON", sentence)
-        }),
-        Ok(_) => Err(error(400, "M_BAD_JSON", "The body is no object")),
+/// The strings under these keys of a body. Unknown keys are ignored, but what
+/// stands there has to be JSON like the rest; what is missing, null, of
+/// another type or there twice is bad.
+fn strings<const N: usize>(body: &[u8], keys: [&'static str; N]) -> Result<[String; N], Response> {
+    let mut reader = Deserializer::from_slice(body);
+    let read = Keys(keys).deserialize(&mut reader);
+    let json = match read.and_then(|strings| reader.end().map(|()| strings)) {
+        Ok(Some(strings)) => return Ok(strings),
+        Ok(None) => true,
+        // No object; but is it JSON?
+        Err(error) if error.is_data() => serde_json::from_slice::<Value>(body).is_ok(),
+        Err(_) => false,
+    };
+    Err(if json {
+        let sentence = "The body is no object, or a key is missing, twice there or no string";
+        error(400, "M_BAD_JSON", sentence)
+    } else {
+        error(400, "M_NOT_JSON", "The body is not JSON")
+    })
+}
+
+/// Reads an object in one pass. A derived reader would skip what it ignores
+/// without a look at escapes or depth, and stop at the first wrong type.
+struct Keys<const N: usize>([&'static str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Keys<N> {
+    type Value = Option<[String; N]>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Keys<N> {
+    type Value = Option<[String; N]>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [const { None }; N];
+        let mut sound = true;
+        while let Some((key, value)) = map.next_entry::<String, Value>()? {
+            let Some(place) = self.0.iter().position(|known| *known == key) else {
+                continue;
+            };
+            match value {
+                Value::String(text) if found[place].is_none() => found[place] = Some(text),
+                _ => sound = false,
+            }
+        }
+        let found = found.into_iter().collect::<Option<Vec<_>>>();
+        Ok(found
+            .filter(|_| sound)
+            .and_then(|strings| strings.try_into().ok()))
     }
 }
 
@@ -230,10 +267,10 @@ mod tests {
 
     /// What becomes of a write's body: its token and data, or the errcode.
     fn read(body: &[u8]) -> Result<(String, String), String> {
-        parse(body)
-            .and_then(|body: WriteBody| {
-                content(&body.data)?;
-                Ok((body.sequence_token, body.data))
+        strings(body, [TOKEN, DATA])
+            .and_then(|[token, data]| {
+                content(&data)?;
+                Ok((token, data))
             })
             .map_err(|response| {
                 let mut out = Vec::new();

@@ -45,12 +45,18 @@ impl Api {
             .field("X-Max-Bytes", self.max_bytes(protocol))
     }
 
-    pub(super) fn tagged_read(&self, id: Option<SessionId>, request: &Request<'_, '_>) -> Response {
+    pub(super) fn tagged_read(
+        &self,
+        id: Option<SessionId>,
+        request: &Request<'_, '_>,
+        spoken: &mut Option<Protocol>,
+    ) -> Response {
         let now = self.clock.now();
         let session = match self.readable(id, Family::Tagged, &request.head, now) {
             Ok(session) => session,
             Err(response) => return response,
         };
+        *spoken = Some(session.protocol());
         if let Some(tag) = if_none_match(&request.head, session.revision()) {
             self.count_repair(tag.repaired);
             return state(plain(304), &session, now);
@@ -65,6 +71,7 @@ impl Api {
         &self,
         id: Option<SessionId>,
         request: &Request<'_, '_>,
+        spoken: &mut Option<Protocol>,
     ) -> Response {
         let tag = match if_match(&request.head) {
             IfMatch::Tag(tag) => tag,
@@ -75,11 +82,12 @@ impl Api {
         };
         let now = self.clock.now();
         // What may be written depends on the protocol, which never changes.
-        let session = id.and_then(|id| Some((id, self.store.read(id, Family::Tagged, now)?)));
-        let Some((id, session)) = session else {
+        let found = id.and_then(|id| Some((id, self.store.protocol(id, Family::Tagged, now)?)));
+        let Some((id, protocol)) = found else {
             return not_found();
         };
-        let content = match self.content(session.protocol(), request) {
+        *spoken = Some(protocol);
+        let content = match self.content(protocol, request) {
             Ok(content) => content,
             Err(response) => return response,
         };
@@ -98,9 +106,17 @@ impl Api {
         }
     }
 
-    pub(super) fn tagged_delete(&self, id: Option<SessionId>) -> Response {
+    pub(super) fn tagged_delete(
+        &self,
+        id: Option<SessionId>,
+        spoken: &mut Option<Protocol>,
+    ) -> Response {
+        let now = self.clock.now();
+        *spoken = id
+            .and_then(|id| self.store.protocol(id, Family::Tagged, now))
+            .or(*spoken);
         match id {
-            Some(id) if self.store.delete(id, Family::Tagged, self.clock.now()) => plain(204),
+            Some(id) if self.store.delete(id, Family::Tagged, now) => plain(204),
             _ => not_found(),
         }
     }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
-use super::{Counters, Deadlines};
+use super::Deadlines;
+use super::counters::{Counted, Counters, Phase};
 use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 
 /// Answers to pipelined requests are collected up to this many bytes and
@@ -103,15 +104,6 @@ enum Stage {
     Lingering(usize),
 }
 
-/// What a connection waits for, each with a deadline of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Idle,
-    Receiving,
-    Sending,
-    Lingering,
-}
-
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<T> {
@@ -129,13 +121,13 @@ pub struct Connection<T> {
     answered: bool,
     queued: bool,
     stage: Stage,
-    phase: Phase,
+    phase: Counted,
     since: Instant,
 }
 
 impl<T: Transport> Connection<T> {
     /// A connection that has just been accepted.
-    pub fn new(stream: T, peer: Peer, now: Instant) -> Self {
+    pub fn new<H>(stream: T, peer: Peer, context: &Context<H>) -> Self {
         Self {
             stream,
             peer,
@@ -148,8 +140,8 @@ impl<T: Transport> Connection<T> {
             answered: false,
             queued: false,
             stage: Stage::Open,
-            phase: Phase::Idle,
-            since: now,
+            phase: Counted::new(Arc::clone(&context.counters), Phase::Idle),
+            since: context.now,
         }
     }
 
@@ -162,6 +154,11 @@ impl<T: Transport> Connection<T> {
     /// Takes note that there may be something to read.
     pub fn suspect(&mut self) {
         self.readable = true;
+    }
+
+    /// Whether nothing has arrived that is not answered, and sent.
+    pub fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle
     }
 
     /// When the present wait began.
@@ -185,7 +182,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn patience(&self, deadlines: &Deadlines) -> Duration {
-        match self.phase {
+        match self.phase.get() {
             Phase::Idle => deadlines.idle,
             Phase::Receiving => deadlines.request,
             Phase::Sending => deadlines.answer,
@@ -213,8 +210,8 @@ impl<T: Transport> Connection<T> {
         let before = self.answered;
         let next = self.turn(context).unwrap_or(Next::Close);
         let phase = self.present_phase();
-        if phase != self.phase || self.answered != before {
-            self.phase = phase;
+        if phase != self.phase.get() || self.answered != before {
+            self.phase.set(phase);
             self.since = context.now;
         }
         next
@@ -222,7 +219,7 @@ impl<T: Transport> Connection<T> {
 
     /// Ends the present wait: a late request is told so, anything else ends.
     pub fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
-        if self.phase != Phase::Receiving {
+        if self.phase.get() != Phase::Receiving {
             return Next::Close;
         }
         context.counters.late.fetch_add(1, Ordering::Relaxed);
@@ -274,7 +271,7 @@ impl<T: Transport> Connection<T> {
                 batches += 1;
             } else if self.readable {
                 self.receive(&mut context.input)?;
-            } else if self.ended || (context.stopping && self.decoder.is_empty()) {
+            } else if self.ended {
                 return Ok(Next::Close);
             } else {
                 return Ok(Next::Wait);
@@ -285,6 +282,7 @@ impl<T: Transport> Connection<T> {
     /// Answers what is complete, up to a batch; false if nothing was.
     fn answer<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<bool> {
         context.output.clear();
+        let mut answered = 0;
         while self.stage == Stage::Open && context.output.len() < OUTPUT_BATCH {
             let output = &mut context.output;
             let handler = &*context.handler;
@@ -307,8 +305,7 @@ impl<T: Transport> Connection<T> {
                 Step::More => break,
                 Step::Continue => output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
                 Step::Done(ending) => {
-                    self.answered = true;
-                    context.counters.answered.fetch_add(1, Ordering::Relaxed);
+                    answered += 1;
                     if ending == Ending::Close {
                         self.stage = Stage::Closing;
                     }
@@ -322,8 +319,22 @@ impl<T: Transport> Connection<T> {
         if context.output.is_empty() {
             return Ok(false);
         }
-        self.send(&context.output)?;
-        Ok(true)
+        let sent = self.send(&context.output);
+        if answered > 0 {
+            self.answered = true;
+            self.count(answered, context);
+        }
+        sent.map(|()| true)
+    }
+
+    /// Counts the requests of one batch, all as if they had come at once:
+    /// with the wake-up that brought the end of the first, or before it.
+    fn count<H: Handler>(&self, answered: u64, context: &Context<H>) {
+        let begin = match self.phase.get() {
+            Phase::Receiving => self.since,
+            _ => context.now,
+        };
+        context.counters.answered.count(begin.elapsed(), answered);
     }
 
     fn refuse<H: Handler>(&mut self, refusal: Refusal, context: &mut Context<H>) {

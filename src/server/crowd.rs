@@ -10,6 +10,7 @@ use log::error;
 use mio::{Token, Waker};
 
 use super::Settings;
+use super::listener::Stream;
 use crate::http::{Peer, TrustedProxies};
 use crate::quota::Client;
 
@@ -17,8 +18,8 @@ use crate::quota::Client;
 /// Browsers open six a host, and a household is behind one address.
 pub(super) const CLIENT_CONNECTIONS: usize = 64;
 
-/// Connections that a worker may owe to be closed for others' newcomers; a
-/// worker that is so far behind is not waited for.
+/// Errands that a worker may have before it; one that is so far behind is not
+/// waited for.
 const ERRANDS: usize = 16;
 
 /// Time between two warnings about the same thing.
@@ -53,12 +54,14 @@ struct Desk {
 const NOBODY: u64 = u64::MAX;
 
 /// What a worker is asked to do by another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Errand {
     /// To close the connection that has been idle for longest.
     CloseLongest,
     /// To close this one.
     Close(Token),
+    /// To serve this one.
+    Serve(Stream),
 }
 
 /// A connection of a client that may not have any number of them.
@@ -153,7 +156,8 @@ impl Crowd {
         seats.push(Arc::clone(seat));
         drop(clients);
         if let Some(surplus) = surplus {
-            self.send(surplus.worker, Errand::Close(surplus.token), seat.worker);
+            let errand = Errand::Close(surplus.token);
+            self.send(surplus.worker, errand, Some(seat.worker));
         }
     }
 
@@ -190,19 +194,30 @@ impl Crowd {
         let Some((since, worker)) = longest.filter(|(since, _)| *since < own) else {
             return false;
         };
-        if since == NOBODY || lock(&self.desks[worker].errands).len() >= ERRANDS {
+        if since == NOBODY || self.is_behind(worker) {
             return false;
         }
         self.doomed.fetch_add(1, Ordering::Relaxed);
-        self.send(worker, Errand::CloseLongest, asking);
+        self.send(worker, Errand::CloseLongest, Some(asking));
         true
     }
 
-    fn send(&self, worker: usize, errand: Errand, sender: usize) {
+    /// Whether a worker has not done what it was asked to for a while.
+    pub(super) fn is_behind(&self, worker: usize) -> bool {
+        lock(&self.desks[worker].errands).len() >= ERRANDS
+    }
+
+    /// Asks a worker to do something; `sender` is the one who asks, if it is
+    /// a worker.
+    pub(super) fn send(&self, worker: usize, errand: Errand, sender: Option<usize>) {
         lock(&self.desks[worker].errands).push(errand);
-        if worker != sender {
+        if sender != Some(worker) {
             self.wake(worker);
         }
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.desks.len()
     }
 
     /// The next thing that a worker was asked to do.

@@ -64,46 +64,108 @@ impl fmt::Display for Address {
     }
 }
 
-/// A bound socket. Dropping it closes it and removes a Unix socket's file.
+/// A socket that is listened on.
+#[derive(Debug)]
+pub enum Socket {
+    /// Of an IP address.
+    Tcp(net::TcpListener),
+    /// Of a path.
+    Unix(unix::UnixListener),
+}
+
+impl Socket {
+    /// Another handle to the same socket.
+    ///
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.try_clone()?),
+        })
+    }
+
+    /// Says whether an accept waits for a connection.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.set_nonblocking(nonblocking),
+            Self::Unix(socket) => socket.set_nonblocking(nonblocking),
+        }
+    }
+
+    fn address(&self) -> io::Result<Address> {
+        Ok(match self {
+            Self::Tcp(socket) => Address::Tcp(socket.local_addr()?),
+            Self::Unix(socket) => {
+                let address = socket.local_addr()?;
+                Address::Unix(address.as_pathname().unwrap_or(Path::new("?")).into())
+            }
+        })
+    }
+}
+
+/// A bound socket and its address.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
     socket: Socket,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(net::TcpListener),
-    Unix(unix::UnixListener),
+    /// Whether the file of a Unix socket is ours to remove.
+    bound: bool,
 }
 
 impl Listener {
-    /// Binds an address. A Unix socket that nobody listens on is replaced.
+    /// Binds an address. A Unix socket that nobody listens on is replaced;
+    /// dropping the listener removes its file.
     ///
     /// # Errors
     /// When the address is taken, not ours, or not allowed.
     pub fn bind(address: &Address) -> io::Result<Self> {
-        let (address, socket) = match address {
+        let socket = match address {
             Address::Tcp(address) => {
                 let socket = net::TcpListener::bind(address)?;
-                socket.set_nonblocking(true)?;
-                // Linux passes these on to accepted connections.
-                sockopt::set_tcp_nodelay(&socket, true)?;
-                sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER)?;
-                sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)?;
                 rustix::net::listen(&socket, BACKLOG)?;
-                (Address::Tcp(socket.local_addr()?), Socket::Tcp(socket))
+                Socket::Tcp(socket)
             }
             Address::Unix(path) => {
                 remove_stale(path);
                 let socket = unix::UnixListener::bind(path)?;
-                socket.set_nonblocking(true)?;
                 rustix::net::listen(&socket, BACKLOG)?;
                 fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
-                (address.clone(), Socket::Unix(socket))
+                Socket::Unix(socket)
             }
         };
-        Ok(Self { address, socket })
+        let mut listener = Self::inherit(socket)?;
+        listener.bound = true;
+        Ok(listener)
+    }
+
+    /// Takes over a socket that another process has bound; its file stays.
+    ///
+    /// # Errors
+    /// When it cannot be made ready.
+    pub fn inherit(socket: Socket) -> io::Result<Self> {
+        if let Socket::Tcp(socket) = &socket {
+            // Linux passes these on to accepted connections.
+            sockopt::set_tcp_nodelay(socket, true)?;
+            sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER)?;
+            sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER)?;
+        }
+        Ok(Self {
+            address: socket.address()?,
+            socket,
+            bound: false,
+        })
+    }
+
+    /// Another handle to the socket.
+    ///
+    /// # Errors
+    /// When there is no descriptor to be had.
+    pub fn socket(&self) -> io::Result<Socket> {
+        self.socket.try_clone()
     }
 
     /// The address, with the port that port 0 became.
@@ -114,20 +176,20 @@ impl Listener {
 
     /// Another handle to the same socket, for one worker.
     pub(super) fn share(&self) -> io::Result<Acceptor> {
-        Ok(match &self.socket {
-            Socket::Tcp(socket) => {
-                Acceptor::Tcp(mio::net::TcpListener::from_std(socket.try_clone()?))
-            }
-            Socket::Unix(socket) => {
-                Acceptor::Unix(mio::net::UnixListener::from_std(socket.try_clone()?))
-            }
+        let socket = self.socket.try_clone()?;
+        socket.set_nonblocking(true)?;
+        Ok(match socket {
+            Socket::Tcp(socket) => Acceptor::Tcp(mio::net::TcpListener::from_std(socket)),
+            Socket::Unix(socket) => Acceptor::Unix(mio::net::UnixListener::from_std(socket)),
         })
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Address::Unix(path) = &self.address {
+        if let Address::Unix(path) = &self.address
+            && self.bound
+        {
             let _ = fs::remove_file(path);
         }
     }
@@ -232,6 +294,20 @@ mod tests {
         for text in ["", "8090", ":8090", "127.0.0.1", "::1:80", "unix:r", "a:1"] {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_inherited_socket_is_served_and_its_file_stays() {
+        let path = std::env::temp_dir().join(format!("rendezvousd-kept-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let socket = unix::UnixListener::bind(&path).unwrap();
+        let listener = Listener::inherit(Socket::Unix(socket)).unwrap();
+        assert_eq!(*listener.address(), Address::Unix(path.clone()));
+        let _client = unix::UnixStream::connect(&path).unwrap();
+        assert_eq!(listener.share().unwrap().accept().unwrap().1, Peer::Local);
+        drop(listener);
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -2,20 +2,24 @@
 //! knows HTTP and one [`Handler`], and no protocol above.
 
 mod connection;
+mod counters;
 mod crowd;
 mod descriptors;
 mod listener;
 mod pool;
+mod probe;
 mod worker;
 
 pub use connection::{Connection, Context, Next, Transport};
+pub use counters::{Counters, Durations, Held, Phase};
 pub use descriptors::{Room, make_room};
-pub use listener::{Address, Listener};
+pub use listener::{Address, Listener, Socket};
+pub use probe::Probe;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -51,7 +55,8 @@ pub struct Deadlines {
     pub idle: Duration,
     /// The peer's own close after it was refused.
     pub linger: Duration,
-    /// The work in progress when the server stops.
+    /// The work in progress when the server stops, and the next request on
+    /// connections that were used: clients poll once a second.
     pub stop: Duration,
 }
 
@@ -62,7 +67,7 @@ impl Default for Deadlines {
             answer: Duration::from_secs(10),
             idle: Duration::from_secs(150),
             linger: Duration::from_secs(2),
-            stop: Duration::from_secs(1),
+            stop: Duration::from_millis(1_500),
         }
     }
 }
@@ -98,23 +103,6 @@ impl Settings {
         let beside = CONNECTION_SIZE.saturating_mul(self.max_connections);
         buffers.saturating_add(beside) as u64
     }
-}
-
-/// What the server has seen since its start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections accepted.
-    pub accepted: AtomicU64,
-    /// Connections closed to make room for newer ones.
-    pub evicted: AtomicU64,
-    /// Requests answered by the handler.
-    pub answered: AtomicU64,
-    /// Requests refused for their framing or size.
-    pub refused: AtomicU64,
-    /// Requests that did not arrive in time.
-    pub late: AtomicU64,
-    /// Panics caught.
-    pub panics: AtomicU64,
 }
 
 /// A running server.
@@ -175,6 +163,12 @@ impl Server {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// What asks each worker for something at `path`.
+    #[must_use]
+    pub fn probe(&self, path: &str) -> Probe {
+        Probe::new(Arc::clone(&self.crowd), path)
     }
 
     /// Stops accepting, lets the answers in progress finish for

@@ -51,6 +51,11 @@ impl Pool {
         self.used.contains(&token) || self.fresh.contains(&token)
     }
 
+    /// Whether a connection has never been answered.
+    pub(super) fn is_fresh(&self, token: Token) -> bool {
+        self.fresh.contains(&token)
+    }
+
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Connection<Stream>> {
         let member = self.member(token)?;
         Some(&mut member.connection)
@@ -78,6 +83,16 @@ impl Pool {
             self.buffered -= member.buffered;
         }
         removed.is_some()
+    }
+
+    /// Removes those that have never asked for anything.
+    pub(super) fn remove_silent(&mut self) {
+        let fresh = self.fresh.iter();
+        let silent = fresh.filter(|(_, member)| member.connection.is_idle());
+        let silent: Vec<Token> = silent.map(|(token, _)| *token).collect();
+        for token in silent {
+            self.remove(token);
+        }
     }
 
     pub(super) fn clear(&mut self) {

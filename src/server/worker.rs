@@ -1,5 +1,6 @@
 //! One worker: a poll over the shared listeners and its own connections.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use super::listener::{Acceptor, Listener, Stream};
 use super::pool::Pool;
 use crate::http::{Handler, Peer};
 
-/// Connections accepted before those at hand get a turn, and before another
-/// worker has had its chance at the rest.
-const ACCEPT_BATCH: usize = 16;
+/// How many connections more than its share a worker may have and still
+/// accept.
+const SLACK: usize = 16;
 
 /// Batches that empty a listener's queue when the server stops.
 const BACKLOG_BATCHES: usize = 64;
@@ -38,6 +39,10 @@ const CHECK_PERIOD: Duration = Duration::from_millis(100);
 /// newcomer to the others, who were woken too.
 const COURTESY: Duration = Duration::from_millis(2);
 
+/// How long used connections have turns before newcomers do, and how long
+/// these come in: what a thousand busy connections can keep a phone waiting.
+const SLICE: Duration = Duration::from_millis(1);
+
 pub(super) const WAKER: Token = Token(usize::MAX);
 
 pub(super) struct Worker<H> {
@@ -53,7 +58,8 @@ pub(super) struct Worker<H> {
     context: Context<H>,
     /// The second that the context's date is of.
     second: u64,
-    again: Vec<Token>,
+    /// Connections that are to have another turn without an event.
+    queue: VecDeque<Token>,
     last_token: usize,
     next_check: Option<Instant>,
     stop_by: Option<Instant>,
@@ -97,7 +103,7 @@ impl<H: Handler> Worker<H> {
             spare: spare(),
             context,
             second: u64::MAX,
-            again: Vec::new(),
+            queue: VecDeque::new(),
             next_check: None,
             stop_by: None,
         })
@@ -109,6 +115,8 @@ impl<H: Handler> Worker<H> {
         self.wake();
         loop {
             for index in 0..self.doors.len() {
+                // Its event may wait behind those of all that are busy.
+                self.doors[index].ready |= !self.queue.is_empty();
                 self.accept(index);
             }
             self.run_errands();
@@ -127,22 +135,44 @@ impl<H: Handler> Worker<H> {
                 match event.token() {
                     WAKER => {}
                     Token(index) if index < self.doors.len() => self.doors[index].ready = true,
-                    token => self.drive(token, Some(event)),
+                    token => self.hear(token, event),
                 }
             }
-            for token in std::mem::take(&mut self.again) {
+            // One at least, however slow the machine.
+            while let Some(token) = self.queue.pop_front() {
                 if let Some(connection) = self.pool.get_mut(token) {
                     connection.unqueue();
                 }
                 self.drive(token, None);
+                if self.is_slice_over() {
+                    break;
+                }
             }
         }
+    }
+
+    /// Gives a connection its turn, or a place in the queue if it has had
+    /// turns before and others wait.
+    fn hear(&mut self, token: Token, event: &Event) {
+        let crowded = !self.queue.is_empty() || self.is_slice_over();
+        if !crowded || self.pool.is_fresh(token) {
+            self.drive(token, Some(event));
+        } else if let Some(connection) = self.pool.get_mut(token) {
+            note(connection, event);
+            if connection.queue() {
+                self.queue.push_back(token);
+            }
+        }
+    }
+
+    fn is_slice_over(&self) -> bool {
+        self.context.now.elapsed() >= SLICE
     }
 
     /// Starts over after a panic: all that may be half-done goes.
     pub(super) fn recover(&mut self) {
         self.pool.clear();
-        self.again.clear();
+        self.queue.clear();
         for door in &mut self.doors {
             door.ready = true;
         }
@@ -160,7 +190,7 @@ impl<H: Handler> Worker<H> {
 
     fn timeout(&self) -> Option<Duration> {
         let now = self.context.now;
-        if !self.again.is_empty() {
+        if !self.queue.is_empty() {
             return Some(Duration::ZERO);
         }
         let doors = self.doors.iter().filter(|door| door.ready);
@@ -173,9 +203,11 @@ impl<H: Handler> Worker<H> {
     }
 
     fn accept(&mut self, index: usize) {
-        for _ in 0..ACCEPT_BATCH {
-            let crowded = !self.context.stopping
-                && self.crowd.is_share_exceeded(self.pool.len(), ACCEPT_BATCH);
+        let start = Instant::now();
+        let mut first = true;
+        while std::mem::take(&mut first) || start.elapsed() < SLICE {
+            let crowded =
+                !self.context.stopping && self.crowd.is_share_exceeded(self.pool.len(), SLACK);
             let door = &mut self.doors[index];
             if !door.ready || door.paused_until.is_some_and(|at| self.context.now < at) {
                 return;
@@ -186,7 +218,10 @@ impl<H: Handler> Worker<H> {
                 return;
             }
             match door.acceptor.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => {
+                    self.admit(stream, peer);
+                    self.run_errands();
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => door.ready = false,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -232,14 +267,13 @@ impl<H: Handler> Worker<H> {
         // Taken before it is counted: two workers may see the last place.
         let now = self.context.now;
         let place = self.crowd.take_place(self.number, token, peer, now);
-        self.run_errands();
         while self.crowd.is_too_large() && self.make_room() {}
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
         let counters = self.context.counters();
         counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(stream, peer, now);
+        let connection = Connection::new(stream, peer, &self.context);
         self.pool.insert(token, connection, place);
         self.drive(token, None);
     }
@@ -283,6 +317,7 @@ impl<H: Handler> Worker<H> {
                 Errand::Close(token) => {
                     self.evict(token);
                 }
+                Errand::Serve(stream) => self.admit(stream, Peer::Local),
             }
         }
     }
@@ -305,8 +340,7 @@ impl<H: Handler> Worker<H> {
             return;
         };
         if let Some(event) = event {
-            let end = event.is_read_closed() || event.is_error();
-            connection.note(event.is_readable(), end);
+            note(connection, event);
         }
         let next = connection.drive(&mut self.context);
         let deadline = connection.deadline(&self.context.deadlines);
@@ -320,7 +354,7 @@ impl<H: Handler> Worker<H> {
         }
         let queued = self.pool.note(token, next, self.context.now);
         if queued {
-            self.again.push(token);
+            self.queue.push_back(token);
         }
         if self.next_check.is_none_or(|check| deadline < check) {
             self.next_check = Some(deadline);
@@ -360,8 +394,10 @@ impl<H: Handler> Worker<H> {
         self.next_check = soonest.map(|at| at.max(now + CHECK_PERIOD));
     }
 
-    /// Takes no new connections and closes those that owe nothing; true when
-    /// none is left or the time is up.
+    /// Takes no new connections and closes those that have asked for nothing
+    /// yet; true when none is left or the time is up. Those that were used may
+    /// be used again any moment, and would lose that request: each gets one
+    /// more answer, and hears in it that it is the last.
     fn retire(&mut self) -> bool {
         if self.stop_by.is_none() {
             self.stop_by = Some(self.context.now + self.context.deadlines.stop);
@@ -380,10 +416,16 @@ impl<H: Handler> Worker<H> {
                 }
                 self.drive(token, None);
             }
+            self.pool.remove_silent();
         }
         let late = self.stop_by.is_some_and(|at| self.context.now >= at);
         late || self.pool.len() == 0
     }
+}
+
+fn note(connection: &mut Connection<Stream>, event: &Event) {
+    let end = event.is_read_closed() || event.is_error();
+    connection.note(event.is_readable(), end);
 }
 
 /// A descriptor of no other use.

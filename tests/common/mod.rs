@@ -32,13 +32,13 @@ impl Daemon {
     pub fn start(flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.stdin(Stdio::null());
         Self::spawn(command)
     }
 
     /// Runs a command that becomes the daemon.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .env_remove("JOURNAL_STREAM")
             .spawn()

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType};
 
@@ -35,7 +34,7 @@ fn moment() {
 
 #[test]
 fn a_client_with_too_many_connections_loses_its_own_and_a_proxy_none() {
-    let (server, address) = start(3, 1_000, Deadlines::default());
+    let (server, address) = start(3, 1_000, calm());
     let mut proxied: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
     let mut other = connect_from([127, 1, 0, 2].into(), address);
     ask(&mut other, "other");
@@ -72,7 +71,7 @@ fn a_client_with_too_many_connections_loses_its_own_and_a_proxy_none() {
 
 #[test]
 fn new_connections_do_not_take_the_places_of_all_used_ones() {
-    let (server, address) = start(1, 10, Deadlines::default());
+    let (server, address) = start(1, 10, calm());
     let mut used: Vec<TcpStream> = (0..6).map(|_| connect(address)).collect();
     for stream in &mut used {
         ask(stream, "x");
@@ -88,7 +87,7 @@ fn new_connections_do_not_take_the_places_of_all_used_ones() {
 
 #[test]
 fn used_connections_do_not_take_the_place_of_a_newcomer_who_is_slow() {
-    let (server, address) = start(1, 10, Deadlines::default());
+    let (server, address) = start(1, 10, calm());
     let mut used = Vec::new();
     let mut use_one = || {
         let mut stream = connect(address);
@@ -106,7 +105,7 @@ fn used_connections_do_not_take_the_place_of_a_newcomer_who_is_slow() {
 
 #[test]
 fn the_longest_idle_of_all_workers_makes_room() {
-    let (server, address) = start(4, 12, Deadlines::default());
+    let (server, address) = start(4, 12, calm());
     let mut streams: Vec<TcpStream> = Vec::new();
     for number in 0..16 {
         let mut stream = connect(address);
@@ -126,7 +125,7 @@ fn the_longest_idle_of_all_workers_makes_room() {
 
 #[test]
 fn no_worker_holds_all_connections() {
-    let (server, address) = start(4, 1_000, Deadlines::default());
+    let (server, address) = start(4, 1_000, calm());
     let mut held: HashMap<String, usize> = HashMap::new();
     let mut streams: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
     for stream in &mut streams {
@@ -164,7 +163,7 @@ fn buffers_are_bounded_and_the_largest_go_first() {
         max_connections: 1_000,
         trusted_proxies: proxies(),
         largest_body: 4096,
-        deadlines: Deadlines::default(),
+        deadlines: calm(),
     };
     let (server, address) = start_with(&settings);
     let mut innocent = connect(address);

@@ -15,7 +15,7 @@ const LONG: Deadlines = Deadlines {
 fn a_peer_that_never_reads_is_cut_off_and_harms_nobody() {
     let deadlines = Deadlines {
         answer: Duration::from_millis(300),
-        ..Deadlines::default()
+        ..calm()
     };
     let (server, address) = start(1, 16, deadlines);
     let mut deaf = connect(address);

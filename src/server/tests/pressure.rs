@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn three_hundred_pipelined_requests_get_all_their_answers() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     let mut sender = stream.try_clone().unwrap();
     let writer = thread::spawn(move || {
@@ -21,7 +21,7 @@ fn three_hundred_pipelined_requests_get_all_their_answers() {
 
 #[test]
 fn three_hundred_requests_sent_before_the_first_read_get_all_their_answers() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     stream.write_all(get("/4k").repeat(300).as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -34,7 +34,7 @@ fn three_hundred_requests_sent_before_the_first_read_get_all_their_answers() {
 
 #[test]
 fn requests_that_come_byte_by_byte_are_answered() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     stream.set_nodelay(true).unwrap();
     for text in ["one", "two"] {
@@ -48,7 +48,7 @@ fn requests_that_come_byte_by_byte_are_answered() {
 
 #[test]
 fn a_segment_that_comes_while_the_last_is_answered_is_not_lost() {
-    let (server, address) = start(2, 16, Deadlines::default());
+    let (server, address) = start(2, 16, calm());
     let mut stream = connect(address);
     stream.set_nodelay(true).unwrap();
     for round in 0..500 {
@@ -69,7 +69,7 @@ fn a_segment_that_comes_while_the_last_is_answered_is_not_lost() {
 
 #[test]
 fn an_answer_is_whole_although_input_was_left_at_the_close() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     let request = get("/32m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
@@ -84,7 +84,7 @@ fn an_answer_is_whole_although_input_was_left_at_the_close() {
 
 #[test]
 fn a_busy_connection_leaves_turns_to_the_others() {
-    let (server, address) = start(1, 64, Deadlines::default());
+    let (server, address) = start(1, 64, calm());
     let mut busy = connect(address);
     let mut blast = busy.try_clone().unwrap();
     let blaster = thread::spawn(move || {
@@ -112,7 +112,7 @@ fn closes_later(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn input_of_several_reads_that_came_at_once_is_read_to_its_end() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     stream.write_all(post("x").as_bytes()).unwrap();
     answer(&mut stream);
@@ -128,7 +128,7 @@ fn input_of_several_reads_that_came_at_once_is_read_to_its_end() {
 
 #[test]
 fn last_words_and_the_end_in_one_event_are_both_heard() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     stream.write_all(post("x").as_bytes()).unwrap();
     answer(&mut stream);
@@ -144,7 +144,7 @@ fn last_words_and_the_end_in_one_event_are_both_heard() {
 
 #[test]
 fn more_answers_than_the_sockets_hold_all_come_when_they_are_read() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     let mut sender = stream.try_clone().unwrap();
     let writer = thread::spawn(move || {
@@ -164,7 +164,7 @@ fn more_answers_than_the_sockets_hold_all_come_when_they_are_read() {
 
 #[test]
 fn a_refused_peer_that_goes_on_for_a_while_meets_an_end_and_no_reset() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
@@ -180,7 +180,7 @@ fn a_refused_peer_that_goes_on_for_a_while_meets_an_end_and_no_reset() {
 
 #[test]
 fn requests_after_one_that_closes_cost_no_reset() {
-    let (server, address) = start(1, 16, Deadlines::default());
+    let (server, address) = start(1, 16, calm());
     let mut stream = connect(address);
     let close = get("/4k").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let text = close + &get("/4k").repeat(900);

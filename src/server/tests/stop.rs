@@ -13,7 +13,8 @@ fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
     let mut busy = connect(address);
     // More than the sockets' buffers hold, so that it is not sent before the
     // stop.
-    busy.write_all(get("/32m").as_bytes()).unwrap();
+    let close = get("/32m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    busy.write_all(close.as_bytes()).unwrap();
     let mut first = [0];
     busy.read_exact(&mut first).unwrap();
     let stopper = thread::spawn(move || server.stop());
@@ -71,4 +72,25 @@ fn connections_that_wait_to_be_accepted_at_the_stop_are_answered() {
         assert_eq!(answer(stream).1, "queued");
     }
     stopper.unwrap().join().unwrap();
+}
+
+#[test]
+fn a_used_connection_may_ask_once_more_during_the_stop() {
+    let deadlines = Deadlines {
+        stop: PATIENCE,
+        ..Deadlines::default()
+    };
+    let (server, address) = start(2, 16, deadlines);
+    let mut used = connect(address);
+    used.write_all(post("x").as_bytes()).unwrap();
+    answer(&mut used);
+    let stopper = thread::spawn(move || server.stop());
+    while TcpStream::connect(address).is_ok() {}
+    thread::sleep(Duration::from_millis(50));
+    used.write_all(post("once more").as_bytes()).unwrap();
+    let (head, body) = answer(&mut used);
+    assert_eq!(body, "once more");
+    assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+    assert!(closes(&mut used));
+    stopper.join().unwrap();
 }

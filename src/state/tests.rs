@@ -1,0 +1,422 @@
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Duration;
+use std::{env, process};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::session::{Content, Family, Parts, Protocol, Revision, SessionId};
+use crate::store::{Keys, Record, Saved, Sequenced};
+
+const BOOT: Boot = *b"01234567-89ab-cdef-0123-456789abcdef";
+
+fn at(steady: u64) -> Moment {
+    Moment { steady, wall: 0 }
+}
+
+fn limits(sessions: usize) -> Limits {
+    Limits {
+        sessions: NonZeroUsize::new(sessions).unwrap(),
+        payload: 4_096,
+    }
+}
+
+/// Two sessions of each protocol, one of them written to, at 5000.
+fn sample() -> Store {
+    let store = Store::new(NonZeroUsize::new(10).unwrap());
+    let life = Duration::from_secs(60);
+    for protocol in Protocol::ALL {
+        let media_type = match protocol.family() {
+            Family::Tagged => "text/plain",
+            Family::Sequenced => "",
+        };
+        let content = |text: &str| Content::new(text.as_bytes(), media_type).unwrap();
+        let (id, session) = store
+            .create(content("a"), protocol, life, at(1_000))
+            .unwrap();
+        let revision = Some(session.revision());
+        store.read(id, protocol.family(), at(2_000)).unwrap();
+        // Of the other family is just not found.
+        let _ = store.write(id, revision, content("bé"), at(3_000));
+        for transaction in [None, Some("conflict")] {
+            let write = Sequenced {
+                expected: revision,
+                transaction,
+            };
+            let _ = store.write_in_sequence(id, write, content("ç"), at(4_000));
+        }
+        store
+            .create(content("x"), protocol, life, at(4_000))
+            .unwrap();
+    }
+    store
+}
+
+fn all(store: &Store, now: Moment) -> Vec<Saved> {
+    let mut all = Vec::new();
+    let done: Result<(), ()> = store.show_all(now, |saved| {
+        all.push(saved.clone());
+        Ok(())
+    });
+    done.unwrap();
+    all
+}
+
+fn written(store: &Store, now: Moment) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let count = format::write(&mut bytes, store, &BOOT, now).unwrap();
+    assert_eq!(count, all(store, now).len());
+    bytes
+}
+
+fn read(bytes: &[u8], limits: Limits, now: Moment) -> Result<Store, LoadError> {
+    format::read(bytes, bytes.len() as u64, &BOOT, limits, now)
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let store = sample();
+    let now = at(5_000);
+    let again = read(&written(&store, now), limits(10), at(5_000)).unwrap();
+    assert_eq!(all(&again, now), all(&store, now));
+    assert_eq!(again.keys(), store.keys());
+    let later = at(61_500);
+    let again = read(&written(&store, now), limits(10), later).unwrap();
+    assert_eq!(all(&again, later), all(&store, later));
+    assert_eq!(again.counts().live, all(&store, later).len() as u64);
+    let later = at(100_000);
+    let again = read(&written(&store, now), limits(10), later).unwrap();
+    assert_eq!(again.counts().live, 0);
+}
+
+#[test]
+fn the_most_recently_used_that_fit_are_kept() {
+    let store = sample();
+    let now = at(5_000);
+    let bytes = written(&store, now);
+    for sessions in 1..=6 {
+        let again = read(&bytes, limits(sessions), now).unwrap();
+        let expected = &all(&store, now)[..sessions];
+        assert_eq!(all(&again, now), expected);
+    }
+    let short = Limits {
+        payload: 1,
+        ..limits(10)
+    };
+    let again = read(&bytes, short, now).unwrap();
+    let mut expected = all(&store, now);
+    expected.retain(|saved| saved.session.content.payload().len() <= 1);
+    assert!(!expected.is_empty());
+    assert_eq!(all(&again, now), expected);
+}
+
+#[test]
+fn whatever_byte_is_changed_or_missing_it_is_refused() {
+    let now = at(5_000);
+    let good = written(&sample(), now);
+    for place in 0..good.len() {
+        for change in [1, 0x80, 0xff, good[place]] {
+            let mut bytes = good.clone();
+            bytes[place] ^= change;
+            if change > 0 {
+                assert!(read(&bytes, limits(10), now).is_err(), "{place} {change}");
+            }
+        }
+        let short = read(&good[..place], limits(10), now);
+        assert!(matches!(short, Err(LoadError::Damaged)), "{place}");
+        let mut missing = good.clone();
+        missing.remove(place);
+        assert!(read(&missing, limits(10), now).is_err(), "{place}");
+        let length = good.len() as u64;
+        let cut = format::read(&good[..place], length, &BOOT, limits(10), now);
+        assert!(matches!(cut, Err(LoadError::Damaged)), "{place}");
+    }
+    let longer = [&good[..], b"x"].concat();
+    assert!(read(&longer, limits(10), now).is_err());
+}
+
+#[test]
+fn what_is_not_this_boots_or_this_versions_is_told_apart() {
+    let now = at(5_000);
+    let good = written(&sample(), now);
+    let refused = |bytes: &[u8], now| read(bytes, limits(10), now).err().unwrap().to_string();
+    let mut other = good.clone();
+    other[0] ^= 1;
+    assert_eq!(refused(&other, now), "is no state file");
+    let mut newer = good.clone();
+    newer[8] = 2;
+    let line = "is of version 2, and this program knows 1";
+    assert_eq!(refused(&newer, now), line);
+    let mut boot = good.clone();
+    boot[12] ^= 1;
+    let line = "was written before the machine was started last";
+    assert_eq!(refused(&boot, now), line);
+    assert_eq!(refused(&good, at(4_999)), line);
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(refused(&damaged, now), "is damaged");
+}
+
+/// The bytes of a file that is sound but for its session of these parts.
+fn file_of(session: Parts, transactions: Vec<Record>, times: usize) -> Vec<u8> {
+    let mut out = format::Summed::new(Vec::new());
+    format::write_header(&mut out, Keys([1, 2]), &BOOT, at(5_000)).unwrap();
+    let saved = Saved {
+        id: SessionId::new([7; 16]),
+        session,
+        transactions,
+    };
+    for _ in 0..times {
+        format::write_session(&mut out, &saved).unwrap();
+    }
+    format::write_trailer(&mut out, times as u64).unwrap();
+    out.stream
+}
+
+fn parts(protocol: Protocol, payload: &[u8], media_type: &str) -> Parts {
+    Parts {
+        content: Content::new(payload, media_type).unwrap(),
+        revision: Revision::new(7),
+        protocol,
+        expires: 65_000,
+        left: 60_000,
+        used: 1,
+        reads: 2,
+        writes: 3,
+    }
+}
+
+#[test]
+fn what_no_server_can_have_written_is_refused() {
+    let is_damaged = |session, transactions, times| {
+        let bytes = file_of(session, transactions, times);
+        match read(&bytes, limits(10), at(5_000)) {
+            Ok(_) => false,
+            Err(LoadError::Damaged) => true,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let sound = || parts(Protocol::Msc3886, b"\xff", "text/plain");
+    let record = Record {
+        name: 1,
+        made: None,
+    };
+    assert!(!is_damaged(sound(), vec![], 1));
+    assert!(is_damaged(sound(), vec![], 2), "the same name");
+    assert!(is_damaged(sound(), vec![record], 1), "tagged");
+    let sequenced = || parts(Protocol::Msc4388, "é".as_bytes(), "");
+    assert!(!is_damaged(sequenced(), vec![record; 64], 1));
+    assert!(is_damaged(sequenced(), vec![record; 65], 1));
+    let octets = parts(Protocol::Msc4388, b"\xff", "");
+    assert!(is_damaged(octets, vec![], 1));
+    for media_type in ["a\r\nb: c", "a\tb", "text/é", "\x7f"] {
+        let session = parts(Protocol::Msc3886, b"", media_type);
+        assert!(is_damaged(session, vec![], 1), "{media_type:?}");
+    }
+    let long = vec![b'x'; Content::MAX_PAYLOAD + 1];
+    assert!(is_damaged(parts(Protocol::Msc3886, &long, ""), vec![], 1));
+    for (expires, left) in [
+        (65_001, 60_000),
+        (59_999, 60_000),
+        (86_400_001, 86_400_001),
+        (u64::MAX, 60_000),
+        (u64::MAX, u64::MAX),
+        (1 << 48, 60_000),
+    ] {
+        let session = Parts {
+            expires,
+            left,
+            ..sound()
+        };
+        assert!(is_damaged(session, vec![], 1), "{expires} {left}");
+    }
+}
+
+/// A directory of its own, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("rendezvousd-{name}-{}", process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn empty() -> Store {
+    Store::new(NonZeroUsize::new(10).unwrap())
+}
+
+#[test]
+fn a_file_is_its_owners_alone_and_gone_once_it_is_loaded() {
+    let directory = Directory::new("once");
+    let path = directory.file();
+    let now = at(5_000);
+    let mut store = empty();
+    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
+    fs::write(directory.0.join("state.new"), "left by a crash").unwrap();
+    fs::write(&path, "refused").unwrap();
+    let old = sample();
+    assert_eq!(save(&path, &old, now).unwrap(), 6);
+    assert_eq!(directory.names(), ["state"]);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 6);
+    assert_eq!(all(&store, now), all(&old, now));
+    assert!(directory.names().is_empty());
+    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
+    assert_eq!(all(&store, now), all(&old, now), "nothing was there");
+}
+
+#[test]
+fn a_refused_file_stays_and_so_does_the_store() {
+    let directory = Directory::new("refused");
+    let path = directory.file();
+    fs::write(&path, "rdvstat? and what else").unwrap();
+    let mut store = sample();
+    let refused = load(&path, &mut store, 4_096, at(5_000));
+    assert!(matches!(refused, Err(LoadError::Foreign)));
+    assert_eq!(store.counts().live, 6);
+    assert_eq!(directory.names(), ["state"]);
+}
+
+#[test]
+fn links_and_what_is_no_file_are_neither_followed_nor_waited_for() {
+    let directory = Directory::new("links");
+    let (path, aside) = (directory.file(), directory.0.join("aside"));
+    let now = at(5_000);
+    save(&aside, &sample(), now).unwrap();
+    let before = fs::read(&aside).unwrap();
+    let refused = || {
+        let refused = load(&path, &mut empty(), 4_096, now);
+        assert!(matches!(refused, Err(LoadError::NotOurs)), "{refused:?}");
+    };
+    symlink(&aside, &path).unwrap();
+    refused();
+    symlink(&aside, directory.0.join("state.new")).unwrap();
+    save(&path, &empty(), now).unwrap();
+    assert_eq!(fs::read(&aside).unwrap(), before);
+    assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    assert_eq!(directory.names(), ["aside", "state"]);
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused();
+    assert!(save(&path, &sample(), now).is_err());
+    assert_eq!(directory.names(), ["aside", "state"]);
+    fs::remove_dir(&path).unwrap();
+    let fifo = process::Command::new("mkfifo").arg(&path).status();
+    assert!(fifo.unwrap().success());
+    refused();
+}
+
+#[test]
+fn where_nothing_can_be_written_a_load_says_so() {
+    let directory = Directory::new("nowhere");
+    let path = directory.0.join("no").join("state");
+    let error = load(&path, &mut empty(), 4_096, at(0)).unwrap_err();
+    assert!(matches!(error, LoadError::NotWritable(_)));
+    let line = "cannot be written: No such file or directory (os error 2)";
+    assert_eq!(error.to_string(), line);
+    assert!(save(&path, &empty(), at(0)).is_err());
+}
+
+/// A session that a server can have at 100 000.
+fn any_session() -> impl Strategy<Value = Saved> {
+    let records = proptest::collection::vec((any::<u64>(), any::<u64>()), 0..=64);
+    (
+        any::<[u8; 16]>(),
+        0..3_usize,
+        (any::<String>(), "[ -~]{0,127}", records),
+        (0..=100_000_u64, 0..=86_400_000_u64),
+        any::<(u64, u16, u16, u8)>(),
+    )
+        .prop_map(|(id, protocol, content, (modified, left), numbers)| {
+            let protocol = Protocol::ALL[protocol];
+            let (payload, media_type, records) = content;
+            let (revision, used, reads, writes) = numbers;
+            let records = records.into_iter().map(|(name, made)| Record {
+                name,
+                made: made.try_into().ok(),
+            });
+            let transactions = match protocol.family() {
+                Family::Tagged => Vec::new(),
+                Family::Sequenced => records.collect(),
+            };
+            let session = Parts {
+                content: Content::new(payload.as_bytes(), &media_type).unwrap(),
+                revision: Revision::new(revision),
+                protocol,
+                expires: modified + left,
+                left,
+                used,
+                reads,
+                writes,
+            };
+            Saved {
+                id: SessionId::new(id),
+                session,
+                transactions,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_a_store_holds_is_read_back(
+        sessions in proptest::collection::vec(any_session(), 0..12),
+        keys in any::<[u64; 2]>(),
+        gap in 0..100_000_u64,
+        room in 1..12_usize,
+    ) {
+        let mut store = Store::with_keys(limits(12).sessions, Keys(keys));
+        for saved in sessions {
+            prop_assert_eq!(store.add(saved), Ok(()));
+        }
+        let bytes = written(&store, at(100_000));
+        let later = at(100_000 + gap);
+        let again = read(&bytes, limits(room), later).unwrap();
+        let mut expected = all(&store, later);
+        expected.retain(|saved| saved.session.content.payload().len() <= limits(1).payload);
+        expected.truncate(room);
+        prop_assert_eq!(all(&again, later), expected);
+        prop_assert_eq!(again.keys(), Keys(keys));
+    }
+
+    #[test]
+    fn no_bytes_make_a_read_panic(
+        garbage in proptest::collection::vec(any::<u8>(), 0..300),
+        start in 0..300_usize,
+    ) {
+        let mut bytes = written(&sample(), at(5_000));
+        let end = (start + garbage.len()).min(bytes.len());
+        bytes.splice(start..end, garbage);
+        let _ = read(&bytes, limits(10), at(5_000));
+    }
+}

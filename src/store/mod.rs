@@ -1,0 +1,223 @@
+//! The sessions of the server: one mutex around an LRU map and an index of
+//! expiries. Nothing here reads a clock or knows a protocol.
+
+mod ended;
+mod inner;
+mod saved;
+mod transactions;
+
+#[cfg(test)]
+mod tests;
+
+pub use ended::{Ended, Reason};
+pub use saved::{Saved, Unsound};
+pub use transactions::{
+    Keys, MAX_TRANSACTIONS, Record, SequenceError, Sequenced, TRANSACTIONS_SIZE,
+};
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::debug;
+
+use crate::clock::Moment;
+use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use inner::Inner;
+
+/// The most a session takes beside its payload, in bytes: map slot, list
+/// entry, index entry and allocator overhead. `tests/memory.rs` measures it.
+pub const SESSION_OVERHEAD: u64 = 250;
+
+/// Why a session was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateError {
+    /// All sessions are in use; one may not be in so many milliseconds, and
+    /// then gives way.
+    Full(u64),
+    /// The operating system has no random numbers to give.
+    NoRandomness,
+}
+
+/// Why a write was not done.
+#[derive(Debug)]
+pub enum WriteError {
+    /// No such session, or none any more.
+    NotFound,
+    /// The session is at another revision than the writer thinks; this is
+    /// its present state.
+    Conflict(Session),
+}
+
+/// What has happened in a store since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions created.
+    pub created: u64,
+    /// Sessions ended by a delete.
+    pub deleted: u64,
+    /// Sessions swept after their expiry.
+    pub expired: u64,
+    /// Sessions pushed out by newer ones.
+    pub evicted: u64,
+    /// Sessions not made because all others were in use.
+    pub full: u64,
+    /// Sessions held now, those that expired and were not swept included.
+    pub live: u64,
+}
+
+/// All sessions, at most a given number of them.
+#[derive(Debug)]
+pub struct Store {
+    capacity: NonZeroUsize,
+    keys: Keys,
+    inner: Mutex<Inner>,
+}
+
+impl Store {
+    /// An empty store for at most `capacity` sessions.
+    #[must_use]
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            capacity,
+            keys: Keys::random(),
+            inner: Mutex::new(Inner::new(capacity)),
+        }
+    }
+
+    /// The most sessions it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+
+    /// The most memory that `capacity` sessions with payloads of `payload`
+    /// bytes can take, in bytes.
+    #[must_use]
+    pub fn ceiling(capacity: NonZeroUsize, payload: usize) -> u64 {
+        let beside = Content::MAX_TYPE as u64 + SESSION_OVERHEAD + TRANSACTIONS_SIZE;
+        let session = payload as u64 + beside;
+        session.saturating_mul(capacity.get() as u64)
+    }
+
+    /// Makes a session with a random id. A full store gives up an expired
+    /// session for it, or else the least recently used one, unless that is
+    /// [busy](Session::busy): who floods a store with sessions pushes out
+    /// none that people are using.
+    ///
+    /// # Errors
+    /// [`CreateError`], and nothing has changed.
+    pub fn create(
+        &self,
+        content: Content,
+        protocol: Protocol,
+        lifetime: Duration,
+        now: Moment,
+    ) -> Result<(SessionId, Session), CreateError> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits).map_err(|_| CreateError::NoRandomness)?;
+        let id = SessionId::new(bits);
+        let first = match protocol.family() {
+            Family::Tagged => getrandom::u64().map_err(|_| CreateError::NoRandomness)?,
+            Family::Sequenced => 0,
+        };
+        let first = Revision::new(first);
+        let session = Session::new(content, first, protocol, lifetime, now);
+
+        let mut inner = self.lock();
+        let displaced = inner.make_room(self.capacity, now)?;
+        inner.put(id, session.clone());
+        inner.counts.created += 1;
+        drop(inner);
+        if let Some(ended) = displaced {
+            debug!("{ended}");
+        }
+        Ok((id, session))
+    }
+
+    /// The session as it is now, and a sign of use.
+    pub fn read(&self, id: SessionId, family: Family, now: Moment) -> Option<Session> {
+        let mut inner = self.lock();
+        let session = inner.live(id, family, now)?;
+        session.count_read();
+        Some(session.clone())
+    }
+
+    /// The protocol of a session, and a sign of use.
+    pub fn protocol(&self, id: SessionId, family: Family, now: Moment) -> Option<Protocol> {
+        let mut inner = self.lock();
+        Some(inner.live(id, family, now)?.protocol())
+    }
+
+    /// Replaces the content of a tagged session if it is still at the
+    /// revision `expected` (none: whatever the writer saw was never ours), in
+    /// one step; returns the session as it is then. A sign of use either way.
+    ///
+    /// # Errors
+    /// [`WriteError`], and nothing has changed.
+    pub fn write(
+        &self,
+        id: SessionId,
+        expected: Option<Revision>,
+        content: Content,
+        now: Moment,
+    ) -> Result<Session, WriteError> {
+        let mut inner = self.lock();
+        let Inner {
+            sessions, expiries, ..
+        } = &mut *inner;
+        let session = inner::live(sessions, id, Family::Tagged, now).ok_or(WriteError::NotFound)?;
+        if expected != Some(session.revision()) {
+            return Err(WriteError::Conflict(session.clone()));
+        }
+        let old = inner::replace(expiries, id, session, content, now);
+        let written = session.clone();
+        drop(inner);
+        drop(old);
+        Ok(written)
+    }
+
+    /// Ends a session; false if there was none.
+    pub fn delete(&self, id: SessionId, family: Family, now: Moment) -> bool {
+        let mut inner = self.lock();
+        if inner.live(id, family, now).is_none() {
+            return false;
+        }
+        let ended = inner.end(id, Reason::Deleted, now);
+        drop(inner);
+        if let Some(ended) = &ended {
+            debug!("{ended}");
+        }
+        ended.is_some()
+    }
+
+    /// Ends at most `limit` sessions that have expired and moves what they
+    /// were to `gone`, which has room for them, for the caller to log and
+    /// drop; false when no more are left. The limit bounds how long the lock
+    /// is held.
+    pub fn sweep(&self, now: Moment, limit: usize, gone: &mut Vec<Ended>) -> bool {
+        let mut inner = self.lock();
+        for _ in 0..limit {
+            let Some(ended) = inner.end_expired(now) else {
+                return false;
+            };
+            gone.push(ended);
+        }
+        true
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        let inner = self.lock();
+        Counts {
+            live: (inner.sessions.len() - inner.ended) as u64,
+            ..inner.counts
+        }
+    }
+
+    /// A panic elsewhere must not end the service: no operation here can
+    /// panic half-way, so a poisoned lock still guards a sound state.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,421 @@
+use std::sync::Arc;
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn at(steady: u64) -> Moment {
+    Moment { steady, wall: 0 }
+}
+
+fn text(text: &str) -> Content {
+    Content::new(text.as_bytes(), "text/plain").unwrap()
+}
+
+fn store(capacity: usize) -> Store {
+    Store::new(NonZeroUsize::new(capacity).unwrap())
+}
+
+fn create(store: &Store, payload: &str, life: Duration, now: Moment) -> (SessionId, Session) {
+    store
+        .create(text(payload), Protocol::Msc3886, life, now)
+        .unwrap()
+}
+
+/// Sweeps once and says how many went.
+fn sweep(store: &Store, now: Moment, limit: usize) -> usize {
+    let mut gone = Vec::new();
+    store.sweep(now, limit, &mut gone);
+    gone.len()
+}
+
+#[test]
+fn a_session_lives_through_create_read_write_delete() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    assert_eq!(
+        store.read(id, Family::Tagged, at(1)).unwrap().content(),
+        text("a")
+    );
+    let second = store.write(id, Some(first.revision()), text("b"), at(2));
+    assert_ne!(second.unwrap().revision(), first.revision());
+    assert_eq!(
+        store.read(id, Family::Tagged, at(3)).unwrap().content(),
+        text("b")
+    );
+    assert!(store.delete(id, Family::Tagged, at(4)));
+    assert!(!store.delete(id, Family::Tagged, at(4)));
+    assert!(store.read(id, Family::Tagged, at(5)).is_none());
+    let counts = store.counts();
+    assert_eq!((counts.created, counts.deleted, counts.live), (1, 1, 0));
+}
+
+#[test]
+fn a_stale_or_foreign_revision_changes_nothing() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    let second = store
+        .write(id, Some(first.revision()), text("b"), at(0))
+        .unwrap();
+    for expected in [Some(first.revision()), None] {
+        match store.write(id, expected, text("c"), at(0)) {
+            Err(WriteError::Conflict(now)) => assert_eq!(now.revision(), second.revision()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        store.read(id, Family::Tagged, at(0)).unwrap().content(),
+        text("b")
+    );
+}
+
+#[test]
+fn an_expired_session_is_gone_at_once_and_swept_later() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    assert!(store.read(id, Family::Tagged, at(59_999)).is_some());
+    let end = at(60_000);
+    assert!(store.read(id, Family::Tagged, end).is_none());
+    assert!(!store.delete(id, Family::Tagged, end));
+    let write = store.write(id, Some(first.revision()), text("b"), end);
+    assert!(matches!(write, Err(WriteError::NotFound)));
+    assert_eq!(store.counts().live, 1);
+    assert_eq!(sweep(&store, at(60_256), 100), 1);
+    assert_eq!(store.counts().live, 0);
+    assert_eq!(store.counts().expired, 1);
+}
+
+#[test]
+fn a_write_moves_the_expiry_in_the_index_too() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    store
+        .write(id, Some(first.revision()), text("b"), at(30_000))
+        .unwrap();
+    assert_eq!(sweep(&store, at(89_999), 100), 0);
+    assert_eq!(sweep(&store, at(90_256), 100), 1);
+}
+
+#[test]
+fn a_sweep_takes_a_session_from_the_first_tick_at_its_end() {
+    let store = store(10);
+    create(&store, "a", TTL, at(0));
+    assert_eq!(sweep(&store, at(60_159), 9), 0);
+    assert_eq!(sweep(&store, at(60_160), 9), 1);
+}
+
+#[test]
+fn a_sweep_stops_at_its_limit() {
+    let store = store(10);
+    for _ in 0..7 {
+        create(&store, "a", TTL, at(0));
+    }
+    assert_eq!(sweep(&store, at(60_256), 5), 5);
+    assert_eq!(sweep(&store, at(60_256), 5), 2);
+}
+
+#[test]
+fn a_full_store_evicts_what_was_not_used_for_longest() {
+    let store = store(2);
+    let (old, _) = create(&store, "a", TTL, at(0));
+    let (idle, _) = create(&store, "b", TTL, at(1));
+    store.read(old, Family::Tagged, at(2));
+    let later = 20_000;
+    let (new, _) = create(&store, "c", TTL, at(later));
+    assert!(store.read(old, Family::Tagged, at(later)).is_some());
+    assert!(store.read(idle, Family::Tagged, at(later)).is_none());
+    assert!(store.read(new, Family::Tagged, at(later)).is_some());
+    assert_eq!(store.counts().evicted, 1);
+}
+
+#[test]
+fn a_session_used_within_fifteen_seconds_gives_way_to_none() {
+    let store = store(2);
+    let (polled, _) = create(&store, "a", TTL, at(0));
+    create(&store, "b", TTL, at(0));
+    let made = |now| store.create(text("c"), Protocol::Msc3886, TTL, at(now));
+    assert!(matches!(made(15_000), Err(CreateError::Full(1..=3_500))));
+    store.read(polled, Family::Tagged, at(19_000)).unwrap();
+    let (newer, _) = made(19_000).unwrap();
+    let refused = made(33_000);
+    assert!(matches!(refused, Err(CreateError::Full(1_000..=5_000))));
+    for id in [polled, newer] {
+        assert!(store.read(id, Family::Tagged, at(33_000)).is_some());
+    }
+    let counts = store.counts();
+    assert_eq!((counts.created, counts.evicted, counts.full), (3, 1, 2));
+}
+
+#[test]
+fn ended_sessions_make_room_before_any_live_one() {
+    let store = store(3);
+    let (one, _) = create(&store, "a", TTL, at(0));
+    let (two, _) = create(&store, "b", TTL, at(0));
+    let (three, _) = create(&store, "c", TTL, at(0));
+    store.delete(three, Family::Tagged, at(1));
+    store.delete(two, Family::Tagged, at(1));
+    // Asking for what has ended does not keep its entry.
+    assert!(store.read(two, Family::Tagged, at(2)).is_none());
+    assert!(!store.delete(two, Family::Tagged, at(2)));
+    create(&store, "d", TTL, at(3));
+    create(&store, "e", TTL, at(3));
+    assert!(store.read(one, Family::Tagged, at(4)).is_some());
+    assert_eq!((store.counts().evicted, store.counts().live), (0, 3));
+}
+
+#[test]
+fn a_full_store_gives_up_expired_sessions_first() {
+    let store = store(2);
+    let short = Duration::from_secs(1);
+    let (live, _) = create(&store, "a", TTL, at(0));
+    let (dead, _) = create(&store, "b", short, at(0));
+    store.read(dead, Family::Tagged, at(10));
+    create(&store, "c", TTL, at(2_000));
+    assert!(store.read(live, Family::Tagged, at(2_000)).is_some());
+    assert_eq!(store.counts().evicted, 0);
+}
+
+#[test]
+fn equal_payloads_have_different_revisions() {
+    let store = store(2);
+    let (_, one) = create(&store, "a", TTL, at(0));
+    let (_, two) = create(&store, "a", TTL, at(0));
+    assert_ne!(one.revision(), two.revision());
+}
+
+#[test]
+fn a_payload_is_freed_at_once_when_its_session_lets_go_of_it() {
+    let held = |content: Content| Arc::downgrade(&content.shared());
+    let store = store(1);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    let (a, revision) = (held(first.content()), first.revision());
+    drop(first);
+    assert!(a.upgrade().is_some());
+
+    let second = store.write(id, Some(revision), text("b"), at(0)).unwrap();
+    assert!(a.upgrade().is_none(), "replaced");
+    let b = held(second.content());
+    drop(second);
+
+    let (id, third) = create(&store, "c", TTL, at(20_000));
+    assert!(b.upgrade().is_none(), "evicted");
+    let c = held(third.content());
+    drop(third);
+    store.delete(id, Family::Tagged, at(20_000));
+    assert!(c.upgrade().is_none(), "deleted");
+
+    let (_, last) = create(&store, "d", TTL, at(20_000));
+    let d = held(last.content());
+    drop(last);
+    sweep(&store, at(80_256), 1);
+    assert!(d.upgrade().is_none(), "expired");
+}
+
+fn sequenced(store: &Store) -> SessionId {
+    let life = Duration::from_secs(300);
+    let made = store.create(text("a"), Protocol::Msc4388, life, at(0));
+    made.unwrap().0
+}
+
+fn write(
+    store: &Store,
+    id: SessionId,
+    expected: u64,
+    transaction: Option<&str>,
+    payload: &str,
+) -> Result<u64, SequenceError> {
+    let write = Sequenced {
+        expected: Some(Revision::new(expected)),
+        transaction,
+    };
+    store
+        .write_in_sequence(id, write, text(payload), at(1))
+        .map(Revision::number)
+}
+
+#[test]
+fn msc4388_the_sequence_counts_successful_writes() {
+    let store = store(2);
+    let id = sequenced(&store);
+    assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+    assert_eq!(
+        write(&store, id, 0, None, "c"),
+        Err(SequenceError::Conflict)
+    );
+    assert_eq!(write(&store, id, 1, None, "c"), Ok(2));
+    let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+    assert_eq!(session.content(), text("c"));
+}
+
+#[test]
+fn msc4388_a_repeated_write_without_a_transaction_is_known_by_its_payload() {
+    let store = store(2);
+    let id = sequenced(&store);
+    assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+    assert_eq!(write(&store, id, 0, None, "b"), Ok(1));
+    let future = write(&store, id, 9, None, "b");
+    assert_eq!(future, Err(SequenceError::Conflict));
+    assert_eq!(
+        write(&store, id, 0, Some("t"), "b"),
+        Err(SequenceError::Conflict)
+    );
+}
+
+#[test]
+fn msc4388_a_transaction_has_one_outcome_for_the_life_of_the_session() {
+    let store = store(2);
+    let id = sequenced(&store);
+    assert_eq!(write(&store, id, 0, Some("one"), "b"), Ok(1));
+    assert_eq!(write(&store, id, 1, Some("two"), "c"), Ok(2));
+    let late = Err(SequenceError::Conflict);
+    assert_eq!(write(&store, id, 1, Some("late"), "d"), late);
+    // Each again, with whatever else.
+    assert_eq!(write(&store, id, 2, Some("one"), "x"), Ok(1));
+    assert_eq!(write(&store, id, 0, Some("two"), "y"), Ok(2));
+    assert_eq!(write(&store, id, 2, Some("late"), "z"), late);
+    let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+    assert_eq!(session.content(), text("c"));
+}
+
+#[test]
+fn transactions_are_bounded_and_end_with_their_session() {
+    let store = store(2);
+    let id = sequenced(&store);
+    for number in 0..MAX_TRANSACTIONS as u64 {
+        let name = number.to_string();
+        assert_eq!(write(&store, id, number, Some(&name), "b"), Ok(number + 1));
+    }
+    let more = write(&store, id, 64, Some("more"), "b");
+    assert_eq!(more, Err(SequenceError::TooMany));
+    assert_eq!(write(&store, id, 0, Some("0"), "b"), Ok(1));
+    assert_eq!(store.lock().transactions.len(), 1);
+    assert!(store.delete(id, Family::Sequenced, at(2)));
+    assert!(store.lock().transactions.is_empty());
+    let gone = write(&store, id, 0, Some("0"), "b");
+    assert_eq!(gone, Err(SequenceError::NotFound));
+}
+
+#[test]
+fn a_session_answers_to_its_own_family_only() {
+    let store = store(2);
+    let id = sequenced(&store);
+    let (tagged, first) = create(&store, "a", TTL, at(0));
+    assert!(store.read(id, Family::Tagged, at(1)).is_none());
+    assert!(!store.delete(id, Family::Tagged, at(1)));
+    let foreign = store.write(id, Some(Revision::new(0)), text("b"), at(1));
+    assert!(matches!(foreign, Err(WriteError::NotFound)));
+    assert!(store.read(tagged, Family::Sequenced, at(1)).is_none());
+    let foreign = write(&store, tagged, first.revision().number(), None, "b");
+    assert_eq!(foreign, Err(SequenceError::NotFound));
+}
+
+/// What a store shows, the most recently used first.
+fn shown(store: &Store, now: Moment) -> Vec<Saved> {
+    let mut all = Vec::new();
+    let done: Result<(), ()> = store.show_all(now, |saved| {
+        all.push(saved.clone());
+        Ok(())
+    });
+    done.unwrap();
+    all
+}
+
+#[test]
+fn a_store_made_of_what_another_shows_goes_on_where_that_was() {
+    let old = store(10);
+    let (first, _) = create(&old, "a", TTL, at(0));
+    let second = sequenced(&old);
+    let (gone, _) = create(&old, "c", TTL, at(0));
+    let (deleted, _) = create(&old, "d", TTL, at(0));
+    assert_eq!(write(&old, second, 0, Some("one"), "b"), Ok(1));
+    let late = Err(SequenceError::Conflict);
+    assert_eq!(write(&old, second, 0, Some("late"), "b"), late);
+    old.read(first, Family::Tagged, at(30_000)).unwrap();
+    old.delete(deleted, Family::Tagged, at(30_000));
+    let session = old.read(first, Family::Tagged, at(30_000)).unwrap();
+    let session = old.write(first, Some(session.revision()), text("x"), at(30_000));
+    let session = session.unwrap();
+
+    let now = at(70_000);
+    let mut new = Store::with_keys(NonZeroUsize::MIN.saturating_add(1), old.keys());
+    for saved in shown(&old, now) {
+        new.add(saved).unwrap();
+    }
+    assert_eq!(shown(&new, now), shown(&old, now));
+    assert_eq!(new.counts().live, 2);
+    let again = new.read(first, Family::Tagged, now).unwrap();
+    assert_eq!(again.parts().reads, session.parts().reads + 1);
+    assert_eq!(again.revision(), session.revision());
+    assert_eq!(again.expires(), 90_000);
+    assert!(new.read(gone, Family::Tagged, now).is_none());
+    assert_eq!(write(&new, second, 7, Some("one"), "z"), Ok(1));
+    assert_eq!(write(&new, second, 1, Some("late"), "z"), late);
+    // The least recently used of them makes room, and the index knows all.
+    let (_, third) = create(&new, "e", TTL, at(90_112));
+    assert_eq!((new.counts().expired, new.counts().evicted), (1, 0));
+    assert_eq!(sweep(&new, at(third.expires() + 256), 9), 1);
+    assert_eq!(sweep(&new, at(300_256), 9), 1);
+    assert!(new.lock().transactions.is_empty());
+}
+
+#[test]
+fn what_a_store_cannot_hold_is_not_added() {
+    let old = store(2);
+    let id = sequenced(&old);
+    assert_eq!(write(&old, id, 0, Some("one"), "b"), Ok(1));
+    create(&old, "a", TTL, at(0));
+    let all = shown(&old, at(0));
+    let mut new = store(1);
+    new.add(all[0].clone()).unwrap();
+    assert_eq!(new.add(all[1].clone()), Err(Unsound), "full");
+
+    let mut new = store(3);
+    new.add(all[1].clone()).unwrap();
+    assert_eq!(new.add(all[1].clone()), Err(Unsound), "twice");
+    let mut tagged = all[0].clone();
+    tagged.transactions = all[1].transactions.clone();
+    assert_eq!(new.add(tagged), Err(Unsound), "not of this family");
+    let mut many = all[1].clone();
+    many.id = all[0].id;
+    many.transactions = vec![many.transactions[0]; MAX_TRANSACTIONS + 1];
+    assert_eq!(new.add(many), Err(Unsound), "too many");
+    let mut long = all[0].clone();
+    long.session.left = u64::MAX;
+    assert_eq!(new.add(long), Err(Unsound), "out of range");
+    assert_eq!(new.counts().live, 1);
+}
+
+#[test]
+fn an_ended_session_says_why_and_what_was_done_with_it_and_not_its_name() {
+    let store = store(1);
+    let (id, session) = create(&store, "abc", TTL, at(0));
+    for _ in 0..3 {
+        store.read(id, Family::Tagged, at(1_000));
+    }
+    let written = store.write(id, Some(session.revision()), text("abcd"), at(9_000));
+    written.unwrap();
+    let conflict = store.write(id, Some(session.revision()), text("e"), at(9_000));
+    conflict.unwrap_err();
+    let mut gone = Vec::new();
+    store.sweep(at(70_000), 9, &mut gone);
+    assert_eq!(gone[0].reason, Reason::Expired);
+    let line = "a session of MSC3886 expired 61 s after its last write: \
+                3 reads, 1 writes, 4 bytes";
+    assert_eq!(gone[0].to_string(), line);
+
+    create(&store, "", TTL, at(70_000));
+    gone.clear();
+    store.sweep(at(200_000), 9, &mut gone);
+    let line = "a session of MSC3886 expired 130 s after its creation: \
+                0 reads, 0 writes, 0 bytes";
+    assert_eq!(gone[0].to_string(), line);
+}
+
+#[test]
+fn names_of_transactions_have_the_numbers_of_siphash() {
+    // The reference implementation's first vectors.
+    let keys = Keys([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+    assert_eq!(keys.number(""), 0x726f_db47_dd0e_0e31);
+    assert_eq!(keys.number("\0"), 0x74f8_39c5_93dc_67fd);
+    assert_ne!(Keys::random(), Keys::random());
+}

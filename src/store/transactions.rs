@@ -1,0 +1,156 @@
+//! Writes in sequence, and the transactions whose outcomes are recorded.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::num::NonZeroU64;
+
+use super::{Inner, Store, inner};
+use crate::clock::Moment;
+use crate::session::{Content, Family, Revision, SessionId};
+
+/// Transactions recorded a session. A sign-in takes ten writes at most.
+pub const MAX_TRANSACTIONS: usize = 64;
+
+/// The most that the recorded transactions of a session take, in bytes: 16
+/// each, and their list's place in an index that may be half empty.
+pub const TRANSACTIONS_SIZE: u64 = 16 * MAX_TRANSACTIONS as u64 + 112;
+
+/// What a writer of the sequenced family asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequenced<'a> {
+    /// The revision that the writer thinks is the present one; none if it
+    /// named what cannot be one.
+    pub expected: Option<Revision>,
+    /// The name under which the outcome is recorded and found again.
+    pub transaction: Option<&'a str>,
+}
+
+/// Why a write in sequence was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SequenceError {
+    /// No such session, or none any more.
+    NotFound,
+    /// The session is, or was when this transaction came first, at another
+    /// revision.
+    Conflict,
+    /// [`MAX_TRANSACTIONS`] are recorded already.
+    TooMany,
+}
+
+/// What turns transactions' names into numbers that nobody can foresee, so
+/// that a record takes 16 bytes, not up to 270.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys(pub [u64; 2]);
+
+impl Keys {
+    /// Keys that nobody knows: the standard library's own cannot be had, but
+    /// what they make of anything can.
+    #[must_use]
+    pub fn random() -> Self {
+        let hidden = RandomState::new();
+        Self([0, 1].map(|number: u64| hidden.hash_one(number)))
+    }
+
+    /// The number of a name, by SipHash-2-4: it is the same in every release
+    /// of the standard library, and another program goes on with it.
+    pub(super) fn number(self, name: &str) -> u64 {
+        #[expect(deprecated, reason = "its successor takes no keys")]
+        let mut hasher = std::hash::SipHasher::new_with_keys(self.0[0], self.0[1]);
+        hasher.write(name.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// A transaction that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The number that [`Keys`] make of its name.
+    pub name: u64,
+    /// The number of the revision that it made; none if that was a conflict.
+    pub made: Option<NonZeroU64>,
+}
+
+impl Store {
+    /// Replaces the content of a sequenced session if it is still at the
+    /// revision expected, in one step; returns the revision then present.
+    ///
+    /// A transaction's outcome, success or conflict, is recorded while the
+    /// session lives, and is the answer when it comes again, whatever it
+    /// brings then (MSC4388). Without a transaction, a repeated write is
+    /// known by a stale revision and by bringing just what is there.
+    ///
+    /// # Errors
+    /// [`SequenceError`], and nothing but the record has changed.
+    pub fn write_in_sequence(
+        &self,
+        id: SessionId,
+        write: Sequenced<'_>,
+        content: Content,
+        now: Moment,
+    ) -> Result<Revision, SequenceError> {
+        let name = write.transaction.map(|name| self.keys.number(name));
+        let mut inner = self.lock();
+        let Inner {
+            sessions,
+            expiries,
+            transactions,
+            ..
+        } = &mut *inner;
+        let session =
+            inner::live(sessions, id, Family::Sequenced, now).ok_or(SequenceError::NotFound)?;
+        if let Some(name) = name {
+            let recorded = transactions.get(&id).map_or(&[][..], Vec::as_slice);
+            if let Some(outcome) = outcome_of(recorded, name) {
+                return outcome;
+            }
+            if recorded.len() >= MAX_TRANSACTIONS {
+                return Err(SequenceError::TooMany);
+            }
+        }
+        let present = session.revision();
+        let mut old = None;
+        let outcome = if write.expected == Some(present) {
+            old = Some(inner::replace(expiries, id, session, content, now));
+            Ok(session.revision())
+        } else if name.is_none()
+            && write
+                .expected
+                .is_some_and(|stale| stale.number() < present.number())
+            && session.content().payload() == content.payload()
+        {
+            Ok(present)
+        } else {
+            Err(SequenceError::Conflict)
+        };
+        if let Some(name) = name {
+            let made = outcome.ok().and_then(|made| NonZeroU64::new(made.number()));
+            // All the room at once: growing lists between growing payloads
+            // leave holes that nothing fits in.
+            let room = || Vec::with_capacity(MAX_TRANSACTIONS);
+            let recorded = transactions.entry(id).or_insert_with(room);
+            recorded.push(Record { name, made });
+        }
+        drop(inner);
+        drop(old);
+        outcome
+    }
+
+    /// The outcome of a transaction that has been recorded.
+    pub fn recorded(
+        &self,
+        id: SessionId,
+        transaction: &str,
+        now: Moment,
+    ) -> Option<Result<Revision, SequenceError>> {
+        let name = self.keys.number(transaction);
+        let mut inner = self.lock();
+        inner.live(id, Family::Sequenced, now)?;
+        outcome_of(inner.transactions.get(&id)?, name)
+    }
+}
+
+/// What is recorded under a name.
+fn outcome_of(recorded: &[Record], name: u64) -> Option<Result<Revision, SequenceError>> {
+    let record = recorded.iter().find(|record| record.name == name)?;
+    let made = record.made.map(|number| Revision::new(number.get()));
+    Some(made.ok_or(SequenceError::Conflict))
+}

@@ -1,0 +1,383 @@
+//! The operator's port: what it says, and that it goes on saying it.
+
+mod common;
+#[path = "common/metrics.rs"]
+mod metrics;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Answer, Client, Daemon, PATIENCE};
+use metrics::Metrics;
+use rendezvousd::api::{MSC3886_PATH, MSC4388_PATH};
+use rustix::process::Signal;
+
+const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
+const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+
+fn port(daemon: &Daemon) -> SocketAddr {
+    let said = " operator's port on http://";
+    let mut lines = daemon.start.iter();
+    let address = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
+    address.unwrap_or_else(|| panic!("no operator's port: {:?}", daemon.start))
+}
+
+fn ask(daemon: &Daemon, method: &str, path: &str) -> Answer {
+    let stream = TcpStream::connect(port(daemon)).unwrap();
+    Client::new(stream).request(method, path, &[], "")
+}
+
+fn scrape(daemon: &Daemon) -> Metrics {
+    let answer = ask(daemon, "GET", "/metrics");
+    assert_eq!(answer.status, 200);
+    let format = "text/plain; version=0.0.4; charset=utf-8";
+    assert_eq!(answer.field("Content-Type"), Some(format));
+    Metrics::read(answer.text())
+}
+
+/// Scrapes until it is so.
+fn wait_until(daemon: &Daemon, so: impl Fn(&Metrics) -> bool) -> Metrics {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let metrics = scrape(daemon);
+        if so(&metrics) {
+            return metrics;
+        }
+        assert!(Instant::now() < end, "{metrics:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn assert_healthy(daemon: &Daemon) {
+    let answer = ask(daemon, "GET", "/health");
+    assert_eq!((answer.status, answer.text()), (200, "ok\n"));
+}
+
+/// What one client does with the tagged protocols at the redirect's target.
+fn tagged_flows(client: &mut Client) {
+    let made = client.request("POST", "/rendezvous", &[TEXT], "a");
+    let path = made.location();
+    let seen = client.request("GET", path, &[], "");
+    client.request("HEAD", path, &[], "");
+    let unchanged = ("If-None-Match", seen.etag());
+    client.request("GET", path, &[unchanged], "");
+    let over = ("If-Match", seen.etag());
+    client.request("PUT", path, &[TEXT, over], "b");
+    let late = client.request("PUT", path, &[TEXT, over], "c");
+    assert_eq!(late.status, 412);
+    client.request("DELETE", path, &[], "");
+    client.request("GET", path, &[], "");
+
+    let json = ("Content-Type", "application/json");
+    let made = client.request("POST", "/rendezvous", &[json], "{}");
+    let changed = format!("W/{}", made.etag().replace("\"", "").as_str());
+    let over = ("If-Match", changed.as_str());
+    let written = client.request("PUT", made.location(), &[json, over], "[]");
+    assert_eq!(written.status, 202);
+    let shown = ("Sec-Fetch-Dest", "document");
+    client.request("GET", made.location(), &[shown], "");
+
+    let made = client.request("POST", MSC3886_PATH, &[TEXT], "a");
+    client.request("DELETE", made.location(), &[], "");
+}
+
+fn sequenced_flow(client: &mut Client) {
+    client.request("GET", MSC4388_PATH, &[], "");
+    let made = client.request("POST", MSC4388_PATH, &[], r#"{"data":"a"}"#);
+    let made: serde_json::Value = serde_json::from_str(made.text()).unwrap();
+    let path = format!("{MSC4388_PATH}/{}", made["id"].as_str().unwrap());
+    client.request("GET", &path, &[], "");
+    let body = r#"{"sequence_token":"0","data":"b"}"#;
+    for status in [200, 409] {
+        let body = body.replace('b', &format!("{status}"));
+        let written = client.request("PUT", &path, &[], &body);
+        assert_eq!(written.status, status, "{written:?}");
+    }
+    client.request("DELETE", &path, &[], "");
+}
+
+fn errors(client: &mut Client) {
+    client.request("GET", "/", &[], "");
+    client.request("PATCH", "/rendezvous", &[], "");
+    client.request("STRANGE", "/rendezvous", &[], "");
+    client.request("OPTIONS", "/rendezvous", &[], "");
+    client.request("PUT", "/rendezvous/x", &[], "");
+}
+
+/// Creations over a quota of two and in a store for four, of which one is
+/// held already.
+fn refused_creations(client: &mut Client) {
+    let named = ("X-Forwarded-For", "192.0.2.1");
+    for status in [201, 201, 429] {
+        let made = client.request("POST", "/rendezvous", &[TEXT, named], "a");
+        assert_eq!(made.status, status);
+    }
+    for status in [201, 503] {
+        let made = client.request("POST", "/rendezvous", &[TEXT], "a");
+        assert_eq!(made.status, status);
+    }
+}
+
+#[test]
+fn everything_is_counted_to_the_number() {
+    let limits = ["--create-burst", "2", "--max-entries", "4"];
+    let daemon = Daemon::start(&[&ADMIN[..], &limits].concat());
+    let mut client = daemon.connect();
+    tagged_flows(&mut client);
+    sequenced_flow(&mut client);
+    errors(&mut client);
+    refused_creations(&mut client);
+    for bad in [
+        "BAD\r\n\r\n",
+        "POST /rendezvous HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n",
+    ] {
+        let mut client = daemon.connect();
+        client.send(bad.as_bytes());
+        client.answer(false).unwrap();
+    }
+    // The last answers may be on their way before they are counted.
+    let metrics = wait_until(&daemon, |metrics| {
+        let answered = metrics.get("rendezvousd_request_duration_seconds_count");
+        answered == 29.0 && metrics.sum("rendezvousd_connections") == 1.0
+    });
+
+    let requests = [
+        ("msc3886", "DELETE", 204, 1),
+        ("msc3886", "POST", 201, 2),
+        ("msc3886", "PUT", 202, 1),
+        ("msc4108", "DELETE", 204, 1),
+        ("msc4108", "GET", 200, 1),
+        ("msc4108", "GET", 304, 1),
+        ("msc4108", "HEAD", 200, 1),
+        ("msc4108", "POST", 201, 4),
+        ("msc4108", "POST", 429, 1),
+        ("msc4108", "POST", 503, 1),
+        ("msc4108", "PUT", 202, 1),
+        ("msc4108", "PUT", 412, 1),
+        ("msc4388", "DELETE", 200, 1),
+        ("msc4388", "GET", 200, 2),
+        ("msc4388", "POST", 200, 1),
+        ("msc4388", "PUT", 200, 1),
+        ("msc4388", "PUT", 409, 1),
+        ("none", "GET", 403, 1),
+        ("none", "GET", 404, 2),
+        ("none", "OPTIONS", 204, 1),
+        ("none", "PUT", 400, 1),
+        ("none", "other", 405, 2),
+    ];
+    let name = "rendezvousd_requests_total";
+    let expected = requests.map(|(protocol, method, status, count)| {
+        let labels = format!(r#"protocol="{protocol}",method="{method}",status="{status}""#);
+        (format!("{name}{{{labels}}}"), f64::from(count))
+    });
+    let mut counted = metrics.family(name);
+    counted.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(counted, expected);
+
+    for (name, value) in [
+        (r#"rendezvousd_requests_refused_total{status="400"}"#, 1.0),
+        (r#"rendezvousd_requests_refused_total{status="413"}"#, 1.0),
+        ("rendezvousd_sessions", 4.0),
+        ("rendezvousd_sessions_created_total", 7.0),
+        (r#"rendezvousd_sessions_ended_total{reason="deleted"}"#, 3.0),
+        (r#"rendezvousd_sessions_ended_total{reason="expired"}"#, 0.0),
+        (r#"rendezvousd_sessions_ended_total{reason="evicted"}"#, 0.0),
+        (
+            r#"rendezvousd_creations_refused_total{reason="quota"}"#,
+            1.0,
+        ),
+        (r#"rendezvousd_creations_refused_total{reason="full"}"#, 1.0),
+        (
+            r#"rendezvousd_creations_refused_total{reason="randomness"}"#,
+            0.0,
+        ),
+        ("rendezvousd_creations_unattributed_total", 6.0),
+        ("rendezvousd_write_conflicts_total", 2.0),
+        ("rendezvousd_etag_repairs_total", 1.0),
+        ("rendezvousd_navigations_refused_total", 1.0),
+        ("rendezvousd_panics_total", 0.0),
+        ("rendezvousd_connections_accepted_total", 3.0),
+        ("rendezvousd_connections_evicted_total", 0.0),
+        (r#"rendezvousd_connections{state="idle"}"#, 1.0),
+        (r#"rendezvousd_build_info{version="0.1.0"}"#, 1.0),
+    ] {
+        assert_eq!(metrics.get(name), value, "{name}");
+    }
+    assert!(metrics.get("rendezvousd_uptime_seconds") > 0.0);
+    assert!(metrics.get("process_resident_memory_bytes") > 1e6);
+    assert!(metrics.get("process_open_fds") > 5.0);
+}
+
+#[test]
+fn outcomes_are_told_and_neither_ids_nor_addresses() {
+    let daemon = Daemon::start(&ADMIN);
+    let mut client = daemon.connect();
+    let named = ("X-Forwarded-For", "192.0.2.77");
+    let made = client.request("POST", "/rendezvous", &[TEXT, named], "secret");
+    client.request("GET", made.location(), &[named], "");
+    client.request("GET", "/secret/path", &[], "");
+    client.request("SECRET", "/rendezvous", &[], "");
+    let page = ask(&daemon, "GET", "/metrics");
+    let id = made.location().rsplit('/').next().unwrap();
+    for told in [id, "192.0.2", "127.0.0", "secret", "SECRET"] {
+        assert!(!page.text().contains(told), "{told}");
+    }
+}
+
+#[test]
+fn connections_are_counted_by_what_they_wait_for() {
+    let daemon = Daemon::start(&ADMIN);
+    let held = |state: &str, count: f64| {
+        let name = format!("rendezvousd_connections{{state=\"{state}\"}}");
+        wait_until(&daemon, |metrics| metrics.get(&name) == count);
+    };
+    let idle = daemon.connect();
+    held("idle", 1.0);
+    let mut receiving = daemon.connect();
+    receiving.send(b"GET / HTTP/1.1\r\n");
+    held("receiving", 1.0);
+    let mut lingering = daemon.connect();
+    lingering.send(b"BAD\r\n\r\n");
+    held("lingering", 1.0);
+    // Whoever reads no answers is sent no more at some time.
+    let sending = TcpStream::connect(daemon.address).unwrap();
+    let mut writer = sending.try_clone().unwrap();
+    let thread = thread::spawn(move || {
+        while writer
+            .write_all(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100))
+            .is_ok()
+        {}
+    });
+    held("sending", 1.0);
+    sending.shutdown(std::net::Shutdown::Both).unwrap();
+    thread.join().unwrap();
+    drop((idle, receiving, lingering));
+    for state in ["idle", "receiving", "lingering", "sending"] {
+        held(state, 0.0);
+    }
+}
+
+#[test]
+fn there_is_health_and_nothing_else() {
+    let daemon = Daemon::start(&ADMIN);
+    assert_healthy(&daemon);
+    for path in ["/health", "/metrics", "/metrics?collect=all"] {
+        let whole = ask(&daemon, "GET", path);
+        let head = ask(&daemon, "HEAD", path);
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!(head.field("Content-Type"), whole.field("Content-Type"));
+        assert_eq!(whole.field("Cache-Control"), Some("no-store"));
+        assert_eq!(whole.field("Connection"), Some("close"));
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "STRANGE"] {
+            let refused = ask(&daemon, method, path);
+            assert_eq!(refused.status, 405, "{method} {path}");
+            assert_eq!(refused.field("Allow"), Some("GET, HEAD"));
+        }
+    }
+    for path in ["/", "/metrics/", "/health/x", "*", "/rendezvous"] {
+        assert_eq!(ask(&daemon, "GET", path).status, 404, "{path}");
+    }
+    // And none of it is to be had at the public port.
+    for path in ["/health", "/metrics"] {
+        assert_eq!(daemon.request("GET", path, &[], "").status, 404);
+    }
+}
+
+#[test]
+fn a_unix_socket_will_do() {
+    let path = std::env::temp_dir().join(format!("rendezvousd-admin-{}", std::process::id()));
+    let address = format!("unix:{}", path.display());
+    let daemon = Daemon::start(&["--admin", &address]);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nok\n"), "{answer}");
+    daemon.signal(Signal::TERM);
+    let (lines, status) = daemon.wait();
+    assert!(status.success(), "{lines:?}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn metrics_under_load_are_well_formed_and_only_grow() {
+    let daemon = Daemon::start(&ADMIN);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = daemon.connect();
+                let made = client.request("POST", "/rendezvous", &[TEXT], "a");
+                while !done.load(Ordering::Relaxed) {
+                    client.request("GET", made.location(), &[], "");
+                    daemon.request("GET", "/", &[], "");
+                }
+            });
+        }
+        let mut before = scrape(&daemon);
+        for _ in 0..100 {
+            let now = scrape(&daemon);
+            now.assert_grown(&before);
+            before = now;
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let end = wait_until(&daemon, |metrics| {
+        let timed = metrics.get("rendezvousd_request_duration_seconds_count");
+        timed == metrics.sum("rendezvousd_requests_total")
+    });
+    assert!(end.sum("rendezvousd_requests_total") > 100.0);
+}
+
+#[test]
+fn slow_and_strange_peers_keep_nobody_waiting() {
+    let daemon = Daemon::start(&ADMIN);
+    let mut peers = Vec::new();
+    for bytes in [
+        &b""[..],
+        b"GET /metrics HTTP/1.1\r\n",
+        b"POST /metrics HTTP/1.1\r\nContent-Length: 5000\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nContent-Length: 1099511627776\r\n\r\n",
+    ]
+    .repeat(4)
+    {
+        let mut peer = TcpStream::connect(port(&daemon)).unwrap();
+        peer.write_all(bytes).unwrap();
+        peers.push(peer);
+        // Of two that come at once, tiny_http may queue one for the other.
+        thread::sleep(Duration::from_millis(50));
+        assert_healthy(&daemon);
+    }
+    assert_eq!(scrape(&daemon).get("rendezvousd_panics_total"), 0.0);
+}
+
+#[test]
+fn it_comes_back_when_descriptors_do() {
+    let program = env!("CARGO_BIN_EXE_rendezvousd");
+    let flags = "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --max-connections 20 --workers 2";
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n 80 && exec {program} {flags}")]);
+    let daemon = Daemon::spawn(command);
+    assert_healthy(&daemon);
+    // The odd one out makes tiny_http panic, the even one makes it give up.
+    for spare in [0, 1] {
+        let held: Vec<TcpStream> = (0..spare)
+            .map(|_| TcpStream::connect(daemon.address).unwrap())
+            .collect();
+        let flood: Vec<TcpStream> = (0..50)
+            .map(|_| TcpStream::connect(port(&daemon)).unwrap())
+            .collect();
+        thread::sleep(Duration::from_millis(500));
+        // The public side has gone on meanwhile.
+        assert_eq!(daemon.request("GET", "/", &[], "").status, 404);
+        drop((held, flood));
+        assert_healthy(&daemon);
+    }
+}
