@@ -19,11 +19,27 @@ struct Logger {
 
 /// Starts logging, once a process, and sees to it that panics log one line.
 pub fn start(level: LevelFilter) {
-    let journal = env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream));
+    let journal = is_journal();
     if log::set_boxed_logger(Box::new(Logger { journal })).is_ok() {
         log::set_max_level(level);
         log_first_panic();
     }
+}
+
+/// Says why the program does not run: as a program does in a terminal, and to
+/// the journal as an error.
+pub fn complain(line: &str) {
+    let priority = if is_journal() {
+        format!("<{}>", priority(Level::Error))
+    } else {
+        String::new()
+    };
+    let line = tidy(&format!("{priority}rendezvousd: {line}"));
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+fn is_journal() -> bool {
+    env::var("JOURNAL_STREAM").is_ok_and(|stream| is_standard_error(&stream))
 }
 
 /// Whether `JOURNAL_STREAM`, device and inode, names our standard error and

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(line) => {
-            eprintln!("rendezvousd: {line}");
+            logging::complain(&line);
             return ExitCode::from(2);
         }
     };
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match serve(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            eprintln!("rendezvousd: {line}");
+            logging::complain(&line);
             ExitCode::FAILURE
         }
     }
@@ -63,7 +63,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
         Some(address) => Some(bind(address)?),
         None => admin,
     };
-    let max_connections = connections(flags, listeners.len());
+    let max_connections = connections(flags, listeners.len(), admin.is_some());
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),
         max_connections,
@@ -220,8 +220,8 @@ fn is_told_to_stop(mut signals: &UnixStream) -> bool {
 }
 
 /// How many connections the descriptor limit allows.
-fn connections(flags: &Flags, listeners: usize) -> usize {
-    let room = make_room(flags.max_connections, listeners, flags.workers);
+fn connections(flags: &Flags, listeners: usize, operator: bool) -> usize {
+    let room = make_room(flags.max_connections, listeners, flags.workers, operator);
     if room.connections < flags.max_connections {
         warn!(
             "--max-connections {} needs a limit of {} open files and only {} are allowed: \

@@ -183,6 +183,12 @@ fn everything_is_counted_to_the_number() {
         (r#"rendezvousd_requests_refused_total{status="400"}"#, 1.0),
         (r#"rendezvousd_requests_refused_total{status="413"}"#, 1.0),
         ("rendezvousd_sessions", 4.0),
+        ("rendezvousd_sessions_payload_bytes", 5.0),
+        ("rendezvousd_sessions_completed_total", 2.0),
+        (
+            r#"rendezvousd_sessions_ended_total{reason="expired_unread"}"#,
+            0.0,
+        ),
         ("rendezvousd_sessions_created_total", 7.0),
         (r#"rendezvousd_sessions_ended_total{reason="deleted"}"#, 3.0),
         (r#"rendezvousd_sessions_ended_total{reason="expired"}"#, 0.0),
@@ -211,6 +217,36 @@ fn everything_is_counted_to_the_number() {
     assert!(metrics.get("rendezvousd_uptime_seconds") > 0.0);
     assert!(metrics.get("process_resident_memory_bytes") > 1e6);
     assert!(metrics.get("process_open_fds") > 5.0);
+}
+
+#[test]
+fn ends_are_told_apart() {
+    let daemon = Daemon::start(&[&ADMIN[..], &["--ttl", "1s"]].concat());
+    let mut client = daemon.connect();
+    for use_of_it in 0..4 {
+        let made = client.request("POST", MSC3886_PATH, &[TEXT], "four");
+        if use_of_it > 0 {
+            client.request("GET", made.location(), &[], "");
+        }
+        if use_of_it > 1 {
+            let over = ("If-Match", made.etag());
+            client.request("PUT", made.location(), &[TEXT, over], "longer");
+        }
+    }
+    let bytes = scrape(&daemon).get("rendezvousd_sessions_payload_bytes");
+    assert_eq!(bytes, 20.0);
+    let metrics = wait_until(&daemon, |metrics| {
+        metrics.get("rendezvousd_sessions") == 0.0
+    });
+    for (name, value) in [
+        (r#"ended_total{reason="expired"}"#, 3.0),
+        (r#"ended_total{reason="expired_unread"}"#, 1.0),
+        ("completed_total", 2.0),
+        ("payload_bytes", 0.0),
+    ] {
+        let name = format!("rendezvousd_sessions_{name}");
+        assert_eq!(metrics.get(&name), value, "{name}");
+    }
 }
 
 #[test]

@@ -117,6 +117,11 @@ impl Sources {
             "Sessions held, those included that have expired and were not swept yet",
             counts.live,
         );
+        page.gauge(
+            "rendezvousd_sessions_payload_bytes",
+            "Bytes of their payloads",
+            counts.bytes,
+        );
         page.counter(
             "rendezvousd_sessions_created_total",
             "Sessions created",
@@ -124,13 +129,21 @@ impl Sources {
         );
         page.counters(
             "rendezvousd_sessions_ended_total",
-            "Sessions ended: deleted by a client, expired, or evicted for newer ones",
+            "Sessions ended: deleted by a client, expired, expired and never read, or evicted for \
+             newer ones",
             "reason",
             &[
                 ("deleted", counts.deleted),
-                ("expired", counts.expired),
+                ("expired", counts.expired - counts.expired_unread),
+                ("expired_unread", counts.expired_unread),
                 ("evicted", counts.evicted),
             ],
+        );
+        page.counter(
+            "rendezvousd_sessions_completed_total",
+            "Sessions ended, for whatever reason, that were read and written after their \
+             creation: both devices were there",
+            counts.completed,
         );
     }
 

@@ -52,6 +52,7 @@ impl Counters {
 pub struct ByStatus([AtomicU64; STATUSES.len() + 1]);
 
 impl ByStatus {
+    #[inline]
     pub(super) fn count(&self, status: u16) {
         let known = STATUSES.iter().position(|known| *known == status);
         Counters::count(&self.0[known.unwrap_or(STATUSES.len())]);

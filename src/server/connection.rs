@@ -118,7 +118,10 @@ pub struct Connection<T> {
     /// the last.
     ending: bool,
     ended: bool,
+    /// Answered since it was last asked whether it was.
     answered: bool,
+    /// Answered at all.
+    served: bool,
     queued: bool,
     stage: Stage,
     phase: Counted,
@@ -138,6 +141,7 @@ impl<T: Transport> Connection<T> {
             ending: false,
             ended: false,
             answered: false,
+            served: false,
             queued: false,
             stage: Stage::Open,
             phase: Counted::new(Arc::clone(&context.counters), Phase::Idle),
@@ -243,8 +247,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    /// A connection that was never answered has its turns before others, so
+    /// they are short: one read or one answer.
     fn turn<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
-        let mut batches = 0;
+        let turn = if self.served { TURN } else { 1 };
+        let (mut batches, mut reads) = (0, 0);
         loop {
             if !self.flush()? {
                 return Ok(Next::Wait);
@@ -264,13 +271,16 @@ impl<T: Transport> Connection<T> {
                 }
                 Stage::Lingering(_) => return self.linger(&mut context.input),
             }
-            if batches == TURN && (self.readable || !self.decoder.is_empty()) {
+            if batches == turn && (self.readable || !self.decoder.is_empty()) {
                 return Ok(Next::Again);
             }
             if self.answer(context)? {
                 batches += 1;
+            } else if self.readable && reads == turn && !self.served {
+                return Ok(Next::Again);
             } else if self.readable {
                 self.receive(&mut context.input)?;
+                reads += 1;
             } else if self.ended {
                 return Ok(Next::Close);
             } else {
@@ -283,7 +293,8 @@ impl<T: Transport> Connection<T> {
     fn answer<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<bool> {
         context.output.clear();
         let mut answered = 0;
-        while self.stage == Stage::Open && context.output.len() < OUTPUT_BATCH {
+        let batch = if self.served { OUTPUT_BATCH } else { 1 };
+        while self.stage == Stage::Open && context.output.len() < batch {
             let output = &mut context.output;
             let handler = &*context.handler;
             let peer = self.peer;
@@ -322,6 +333,7 @@ impl<T: Transport> Connection<T> {
         let sent = self.send(&context.output);
         if answered > 0 {
             self.answered = true;
+            self.served = true;
             self.count(answered, context);
         }
         sent.map(|()| true)

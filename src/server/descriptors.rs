@@ -6,6 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// standard streams, signals, random numbers, and some to spare.
 const OTHERS: u64 = 32;
 
+/// Descriptors of the operator's port: handles to its socket, connections to
+/// it, and two a worker that is asked whether it works.
+const OPERATOR: u64 = 32;
+
 /// The room that the descriptor limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -18,11 +22,13 @@ pub struct Room {
 }
 
 /// Raises the soft limit, as far as the hard one lets us, to hold so many
-/// connections over so many listeners shared by so many workers.
+/// connections over so many listeners shared by so many workers, beside an
+/// operator's port if there is one.
 #[must_use]
-pub fn make_room(connections: usize, listeners: usize, workers: usize) -> Room {
+pub fn make_room(connections: usize, listeners: usize, workers: usize, operator: bool) -> Room {
+    let others = OTHERS + if operator { OPERATOR } else { 0 };
     // A worker has a poll, a waker, a spare and a handle to each listener.
-    let fixed = OTHERS + (listeners + workers * (listeners + 3)) as u64;
+    let fixed = others + (listeners + workers * (listeners + 3)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
     let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);

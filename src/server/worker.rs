@@ -39,9 +39,18 @@ const CHECK_PERIOD: Duration = Duration::from_millis(100);
 /// newcomer to the others, who were woken too.
 const COURTESY: Duration = Duration::from_millis(2);
 
-/// How long used connections have turns before newcomers do, and how long
-/// these come in: what a thousand busy connections can keep a phone waiting.
+/// How long used connections have turns before newcomers do: what a thousand
+/// busy connections can keep a phone waiting.
 const SLICE: Duration = Duration::from_millis(1);
+
+/// How long newcomers are let in before those at hand have turns again. Under
+/// a flood of connections the kernel's queue is what a phone waits in longest.
+const ADMISSION: Duration = Duration::from_millis(4);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a newcomer may be silent when the server stops.
+const GREETING: Duration = Duration::from_millis(200);
 
 pub(super) const WAKER: Token = Token(usize::MAX);
 
@@ -56,13 +65,15 @@ pub(super) struct Worker<H> {
     /// A descriptor to accept with when there is no other.
     spare: Option<File>,
     context: Context<H>,
-    /// The second that the context's date is of.
-    second: u64,
+    /// When the context's date is to be read anew.
+    next_second: Instant,
     /// Connections that are to have another turn without an event.
     queue: VecDeque<Token>,
     last_token: usize,
     next_check: Option<Instant>,
     stop_by: Option<Instant>,
+    /// When, during a stop, those go that have asked for nothing yet.
+    silent_by: Option<Instant>,
 }
 
 /// A listener as one worker sees it.
@@ -102,10 +113,11 @@ impl<H: Handler> Worker<H> {
             crowd,
             spare: spare(),
             context,
-            second: u64::MAX,
+            next_second: Instant::now(),
             queue: VecDeque::new(),
             next_check: None,
             stop_by: None,
+            silent_by: None,
         })
     }
 
@@ -131,11 +143,11 @@ impl<H: Handler> Worker<H> {
                 _ => {}
             }
             self.wake();
-            for event in &events {
+            for (place, event) in events.iter().enumerate() {
                 match event.token() {
                     WAKER => {}
                     Token(index) if index < self.doors.len() => self.doors[index].ready = true,
-                    token => self.hear(token, event),
+                    token => self.hear(token, event, place == 0),
                 }
             }
             // One at least, however slow the machine.
@@ -152,9 +164,10 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Gives a connection its turn, or a place in the queue if it has had
-    /// turns before and others wait.
-    fn hear(&mut self, token: Token, event: &Event) {
-        let crowded = !self.queue.is_empty() || self.is_slice_over();
+    /// turns before and others wait. The first event needs no look at the
+    /// clock, and mostly it is the only one.
+    fn hear(&mut self, token: Token, event: &Event, first: bool) {
+        let crowded = !self.queue.is_empty() || (!first && self.is_slice_over());
         if !crowded || self.pool.is_fresh(token) {
             self.drive(token, Some(event));
         } else if let Some(connection) = self.pool.get_mut(token) {
@@ -180,10 +193,12 @@ impl<H: Handler> Worker<H> {
 
     fn wake(&mut self) {
         self.context.now = Instant::now();
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if second != self.second {
-            self.second = second;
+        // The wall clock is read but once a second.
+        if self.context.now >= self.next_second {
+            let now = SystemTime::now();
+            let part = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let rest = SECOND - Duration::from_nanos(part.subsec_nanos().into());
+            self.next_second = self.context.now + rest;
             self.context.date = HttpDate::from(now).to_string();
         }
     }
@@ -198,6 +213,7 @@ impl<H: Handler> Worker<H> {
             .map(|door| door.paused_until.unwrap_or(now))
             .chain(self.next_check)
             .chain(self.stop_by)
+            .chain(self.silent_by)
             .min()
             .map(|at| at.saturating_duration_since(now))
     }
@@ -205,7 +221,7 @@ impl<H: Handler> Worker<H> {
     fn accept(&mut self, index: usize) {
         let start = Instant::now();
         let mut first = true;
-        while std::mem::take(&mut first) || start.elapsed() < SLICE {
+        while std::mem::take(&mut first) || start.elapsed() < ADMISSION {
             let crowded =
                 !self.context.stopping && self.crowd.is_share_exceeded(self.pool.len(), SLACK);
             let door = &mut self.doors[index];
@@ -394,13 +410,14 @@ impl<H: Handler> Worker<H> {
         self.next_check = soonest.map(|at| at.max(now + CHECK_PERIOD));
     }
 
-    /// Takes no new connections and closes those that have asked for nothing
-    /// yet; true when none is left or the time is up. Those that were used may
-    /// be used again any moment, and would lose that request: each gets one
-    /// more answer, and hears in it that it is the last.
+    /// Takes no new connections; true when none is left or the time is up.
+    /// Those that were used may be used again any moment, and would lose that
+    /// request: each gets one more answer, and hears in it that it is the
+    /// last. The request of a newcomer is likely on its way.
     fn retire(&mut self) -> bool {
         if self.stop_by.is_none() {
             self.stop_by = Some(self.context.now + self.context.deadlines.stop);
+            self.silent_by = Some(self.context.now + GREETING);
             self.context.stopping = true;
             for index in 0..self.doors.len() {
                 self.doors[index].ready = true;
@@ -416,6 +433,9 @@ impl<H: Handler> Worker<H> {
                 }
                 self.drive(token, None);
             }
+        }
+        if self.silent_by.is_some_and(|at| self.context.now >= at) {
+            self.silent_by = None;
             self.pool.remove_silent();
         }
         let late = self.stop_by.is_some_and(|at| self.context.now >= at);

@@ -62,6 +62,7 @@ impl Inner {
     /// Adds a session, as the most recently used.
     pub(super) fn put(&mut self, id: SessionId, session: Session) {
         self.expiries.insert((tick(session.expires()), id));
+        self.counts.bytes += size(&session.content());
         self.sessions.put(id, session);
     }
 
@@ -76,11 +77,7 @@ impl Inner {
         let ended = Ended::new(session, reason, now);
         self.sessions.demote(&id);
         self.ended += 1;
-        match reason {
-            Reason::Deleted => self.counts.deleted += 1,
-            Reason::Expired => self.counts.expired += 1,
-            Reason::Evicted => self.counts.evicted += 1,
-        }
+        self.counts.end(&ended);
         Some(ended)
     }
 
@@ -126,17 +123,40 @@ impl Inner {
     }
 }
 
+impl Counts {
+    fn end(&mut self, ended: &Ended) {
+        let session = &ended.session;
+        self.bytes -= size(&session.content);
+        self.completed += u64::from(session.reads > 0 && session.writes > 0);
+        match ended.reason {
+            Reason::Deleted => self.deleted += 1,
+            Reason::Expired => {
+                self.expired += 1;
+                self.expired_unread += u64::from(session.reads == 0);
+            }
+            Reason::Evicted => self.evicted += 1,
+        }
+    }
+}
+
+fn size(content: &Content) -> u64 {
+    content.payload().len() as u64
+}
+
 /// Replaces a session's content, and its place among the expiries if the
 /// write moved its end; returns the old content.
 pub(super) fn replace(
     expiries: &mut BTreeSet<(Tick, SessionId)>,
+    counts: &mut Counts,
     id: SessionId,
     session: &mut Session,
     content: Content,
     now: Moment,
 ) -> Content {
     let before = tick(session.expires());
+    counts.bytes += size(&content);
     let old = session.replace(content, now);
+    counts.bytes -= size(&old);
     let after = tick(session.expires());
     if after != before {
         expiries.remove(&(before, id));

@@ -58,12 +58,19 @@ pub struct Counts {
     pub deleted: u64,
     /// Sessions swept after their expiry.
     pub expired: u64,
+    /// Those of them that were never read.
+    pub expired_unread: u64,
     /// Sessions pushed out by newer ones.
     pub evicted: u64,
+    /// Sessions ended, however, that were read and written after their
+    /// creation: both sides were there.
+    pub completed: u64,
     /// Sessions not made because all others were in use.
     pub full: u64,
     /// Sessions held now, those that expired and were not swept included.
     pub live: u64,
+    /// The bytes of their payloads.
+    pub bytes: u64,
 }
 
 /// All sessions, at most a given number of them.
@@ -164,13 +171,16 @@ impl Store {
     ) -> Result<Session, WriteError> {
         let mut inner = self.lock();
         let Inner {
-            sessions, expiries, ..
+            sessions,
+            expiries,
+            counts,
+            ..
         } = &mut *inner;
         let session = inner::live(sessions, id, Family::Tagged, now).ok_or(WriteError::NotFound)?;
         if expected != Some(session.revision()) {
             return Err(WriteError::Conflict(session.clone()));
         }
-        let old = inner::replace(expiries, id, session, content, now);
+        let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();
         drop(inner);
         drop(old);

@@ -93,6 +93,7 @@ impl Store {
             sessions,
             expiries,
             transactions,
+            counts,
             ..
         } = &mut *inner;
         let session =
@@ -109,7 +110,7 @@ impl Store {
         let present = session.revision();
         let mut old = None;
         let outcome = if write.expected == Some(present) {
-            old = Some(inner::replace(expiries, id, session, content, now));
+            old = Some(inner::replace(expiries, counts, id, session, content, now));
             Ok(session.revision())
         } else if name.is_none()
             && write

@@ -1,5 +1,7 @@
 //! Prometheus' text format, read strictly.
 
+#![allow(unreachable_pub)]
+
 /// What was scraped, in its order.
 #[derive(Debug)]
 pub(crate) struct Metrics {
