@@ -154,14 +154,19 @@ impl FromStr for TrustedProxy {
         match text {
             "none" => return Ok(Self::None),
             "unix" => return Ok(Self::Unix),
-            // Peers over IPv4 are known by their IPv4 addresses.
-            _ if text.starts_with("::ffff:") => return Err("write IPv4 networks as such"),
             _ => {}
         }
-        text.parse()
+        let network = text
+            .parse()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self::Network)
-            .map_err(|_| "write an address, a network like 10.0.0.0/8, unix or none")
+            .map_err(|_| "write an address, a network like 10.0.0.0/8, unix or none")?;
+        match network {
+            // Peers over IPv4 are known by their IPv4 addresses.
+            IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
+                Err("write IPv4 networks as such")
+            }
+            _ => Ok(Self::Network(network)),
+        }
     }
 }
 

@@ -39,6 +39,10 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--trusted-proxy", "'nginx'", "10.0.0.0/8"],
         ),
         (
+            &["--trusted-proxy", "0:0:0:0:0:FFFF:a00:1"],
+            &["--trusted-proxy", "IPv4 networks as such"],
+        ),
+        (
             &["--trusted-proxy", "none", "--trusted-proxy", "::1"],
             &["none stands alone"],
         ),

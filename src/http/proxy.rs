@@ -138,6 +138,9 @@ impl Element {
     }
 }
 
+/// Stands for white space inside quotes, which no address or name has.
+const QUOTED_SPACE: char = '\u{a0}';
+
 /// The elements of a `Forwarded` field (RFC 7239, section 4). Commas and
 /// semicolons inside quotes separate nothing; `None` if a quote has no end.
 fn elements(value: &str) -> Option<Vec<Element>> {
@@ -146,6 +149,12 @@ fn elements(value: &str) -> Option<Vec<Element>> {
     let (mut quoted, mut escaped) = (false, false);
     for c in value.chars() {
         let pair = element.0.last_mut()?;
+        // It would be taken for what may stand around a pair.
+        let c = if quoted && matches!(c, ' ' | '\t') {
+            QUOTED_SPACE
+        } else {
+            c
+        };
         match c {
             _ if escaped => {
                 pair.push(c);
@@ -330,6 +339,9 @@ mod tests {
             "Forwarded: for=\"192.0.2.1",
             "Forwarded: for=\", for=192.0.2.1",
             "Forwarded: for=2001:db8::1:x",
+            "Forwarded: for=\"192.0.2.1 \"",
+            "Forwarded: for=\" 192.0.2.1\"",
+            "Forwarded: for=\"192.0.2.1\\ \"",
         ] {
             let fields = format!("{fields}\r\n");
             for peer in [ip("127.0.0.1"), Peer::Local] {

@@ -32,6 +32,8 @@ pub(super) struct Inner {
     /// The transactions of those sessions that have any.
     pub(super) transactions: BTreeMap<SessionId, Vec<Record>>,
     pub(super) counts: Counts,
+    /// The latest time at which something was asked.
+    pub(super) latest: u64,
 }
 
 impl Inner {
@@ -47,6 +49,7 @@ impl Inner {
             expiries: BTreeSet::new(),
             transactions: BTreeMap::new(),
             counts: Counts::default(),
+            latest: 0,
         }
     }
 

@@ -131,7 +131,7 @@ impl Store {
         let first = Revision::new(first);
         let session = Session::new(content, first, protocol, lifetime, now);
 
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         let displaced = inner.make_room(self.capacity, now)?;
         inner.put(id, session.clone());
         inner.counts.created += 1;
@@ -144,7 +144,7 @@ impl Store {
 
     /// The session as it is now, and a sign of use.
     pub fn read(&self, id: SessionId, family: Family, now: Moment) -> Option<Session> {
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         let session = inner.live(id, family, now)?;
         session.count_read();
         Some(session.clone())
@@ -152,7 +152,7 @@ impl Store {
 
     /// The protocol of a session, and a sign of use.
     pub fn protocol(&self, id: SessionId, family: Family, now: Moment) -> Option<Protocol> {
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         Some(inner.live(id, family, now)?.protocol())
     }
 
@@ -169,7 +169,7 @@ impl Store {
         content: Content,
         now: Moment,
     ) -> Result<Session, WriteError> {
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         let Inner {
             sessions,
             expiries,
@@ -189,7 +189,7 @@ impl Store {
 
     /// Ends a session; false if there was none.
     pub fn delete(&self, id: SessionId, family: Family, now: Moment) -> bool {
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         if inner.live(id, family, now).is_none() {
             return false;
         }
@@ -206,7 +206,7 @@ impl Store {
     /// drop; false when no more are left. The limit bounds how long the lock
     /// is held.
     pub fn sweep(&self, now: Moment, limit: usize, gone: &mut Vec<Ended>) -> bool {
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         for _ in 0..limit {
             let Some(ended) = inner.end_expired(now) else {
                 return false;
@@ -223,6 +223,16 @@ impl Store {
             live: (inner.sessions.len() - inner.ended) as u64,
             ..inner.counts
         }
+    }
+
+    /// The lock, and a time that is not before any at which it was held:
+    /// threads read the clock first and queue then, and an end that one of
+    /// them has seen must stay one for all.
+    fn enter(&self, now: Moment) -> (MutexGuard<'_, Inner>, Moment) {
+        let mut inner = self.lock();
+        inner.latest = inner.latest.max(now.steady);
+        let steady = inner.latest;
+        (inner, Moment { steady, ..now })
     }
 
     /// A panic elsewhere must not end the service: no operation here can

@@ -86,6 +86,15 @@ fn an_expired_session_is_gone_at_once_and_swept_later() {
 }
 
 #[test]
+fn an_end_that_was_seen_stays_one_for_who_read_the_clock_before() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    assert!(store.read(id, Family::Tagged, at(60_000)).is_none());
+    let late = store.write(id, Some(first.revision()), text("b"), at(59_999));
+    assert!(matches!(late, Err(WriteError::NotFound)));
+}
+
+#[test]
 fn a_write_moves_the_expiry_in_the_index_too() {
     let store = store(10);
     let (id, first) = create(&store, "a", TTL, at(0));

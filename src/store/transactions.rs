@@ -88,7 +88,7 @@ impl Store {
         now: Moment,
     ) -> Result<Revision, SequenceError> {
         let name = write.transaction.map(|name| self.keys.number(name));
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         let Inner {
             sessions,
             expiries,
@@ -143,7 +143,7 @@ impl Store {
         now: Moment,
     ) -> Option<Result<Revision, SequenceError>> {
         let name = self.keys.number(transaction);
-        let mut inner = self.lock();
+        let (mut inner, now) = self.enter(now);
         inner.live(id, Family::Sequenced, now)?;
         outcome_of(inner.transactions.get(&id)?, name)
     }
