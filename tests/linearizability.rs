@@ -1,0 +1,288 @@
+//! The store under many threads: what they are told must be explained by an
+//! order of single steps that agrees with real time.
+//!
+//! Each operation is one hold of one mutex, so there is nothing to explore in
+//! between; this is a long random run whose history is checked afterwards. The
+//! clock leaps now and then, and threads come with readings that are up to
+//! some seconds old.
+
+#[path = "linearizability/history.rs"]
+mod history;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rendezvousd::clock::Moment;
+use rendezvousd::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use rendezvousd::store::{SequenceError, Sequenced, Store, WriteError};
+
+use history::{Event, Outcome, check};
+
+const CAPACITY: usize = 6;
+const THREADS: u64 = 4;
+const ROUNDS: u64 = 2000;
+const OPERATIONS: u64 = 50;
+
+/// Sessions that operations are about: the latest, and so more than there is
+/// room for.
+const KNOWN: usize = 10;
+
+/// A session and the number of its first revision.
+#[derive(Clone, Copy)]
+struct Known {
+    id: SessionId,
+    family: Family,
+    first: u64,
+}
+
+/// What the threads share.
+struct Stage {
+    store: Store,
+    known: Mutex<Vec<Known>>,
+    clock: AtomicU64,
+    /// Numbers beginnings, ends and payloads.
+    counter: AtomicU64,
+}
+
+impl Stage {
+    fn count(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn actor(&self, seed: u64) -> Actor<'_> {
+        Actor {
+            stage: self,
+            random: 0x9e37_79b9_7f4a_7c15 ^ seed,
+            seen: HashMap::new(),
+            told: Vec::new(),
+        }
+    }
+}
+
+/// What one thread does: its random numbers, what it last saw, what it was told.
+struct Actor<'a> {
+    stage: &'a Stage,
+    random: u64,
+    seen: HashMap<SessionId, u64>,
+    told: Vec<(SessionId, Event)>,
+}
+
+impl Actor<'_> {
+    /// A number below a limit (xorshift).
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % limit
+    }
+
+    /// A reading of the clock, now and then an old one.
+    fn now(&mut self) -> Moment {
+        let old = match self.below(4) {
+            0 => self.below(5_000),
+            _ => 0,
+        };
+        Moment {
+            steady: self.stage.clock.load(Ordering::SeqCst).saturating_sub(old),
+            wall: 0,
+        }
+    }
+
+    fn act(&mut self) {
+        let known = {
+            let known = self.stage.known.lock().unwrap();
+            let recent = known.len().min(KNOWN);
+            let back = self.below(recent.max(1) as u64);
+            let back = usize::try_from(back).unwrap();
+            known.len().checked_sub(1 + back).map(|index| known[index])
+        };
+        let Some(known) = known else {
+            return self.create();
+        };
+        match self.below(100) {
+            0..3 => self.create(),
+            3..4 => self.delete(known),
+            4..6 => {
+                let now = self.now();
+                self.stage.store.sweep(now, 1, &mut Vec::new());
+            }
+            6..50 => self.read(known),
+            _ if known.family == Family::Tagged => self.write(known),
+            _ => self.write_in_sequence(known),
+        }
+    }
+
+    /// Does something to a session and notes what it was told.
+    fn note(
+        &mut self,
+        known: Known,
+        transaction: Option<u64>,
+        operation: impl FnOnce(&Store, Moment) -> Outcome,
+    ) {
+        let invoked = self.stage.count();
+        let now = self.now();
+        let outcome = operation(&self.stage.store, now);
+        let event = Event {
+            invoked,
+            responded: self.stage.count(),
+            transaction,
+            outcome,
+        };
+        if let Outcome::Wrote { to: revision, .. } | Outcome::Saw { revision, .. } = outcome {
+            self.seen.insert(known.id, revision);
+        }
+        self.told.push((known.id, event));
+    }
+
+    fn create(&mut self) {
+        let protocols = [Protocol::Msc3886, Protocol::Msc4108, Protocol::Msc4388];
+        let protocol = protocols[usize::try_from(self.below(3)).unwrap()];
+        let lifetime = Duration::from_secs(60);
+        let invoked = self.stage.count();
+        let payload = self.stage.count();
+        let now = self.now();
+        let made = self
+            .stage
+            .store
+            .create(content(payload), protocol, lifetime, now);
+        // Or all are in use.
+        if let Ok((id, session)) = made {
+            let outcome = Outcome::Wrote {
+                from: None,
+                to: 0,
+                payload,
+            };
+            let event = Event {
+                invoked,
+                responded: self.stage.count(),
+                transaction: None,
+                outcome,
+            };
+            self.told.push((id, event));
+            self.stage.known.lock().unwrap().push(Known {
+                id,
+                family: protocol.family(),
+                first: session.revision().number(),
+            });
+        }
+    }
+
+    fn delete(&mut self, known: Known) {
+        self.note(known, None, |store, now| {
+            if store.delete(known.id, known.family, now) {
+                Outcome::Deleted
+            } else {
+                Outcome::Gone
+            }
+        });
+    }
+
+    fn read(&mut self, known: Known) {
+        self.note(known, None, |store, now| {
+            let session = store.read(known.id, known.family, now);
+            session.map_or(Outcome::Gone, |session| saw(known, &session))
+        });
+    }
+
+    /// The revision to write over: mostly the last that was seen.
+    fn expected(&mut self, known: Known) -> u64 {
+        let seen = self.seen.get(&known.id).copied().unwrap_or_default();
+        seen.saturating_sub(u64::from(self.below(5) == 0))
+    }
+
+    fn write(&mut self, known: Known) {
+        let expected = self.expected(known);
+        let payload = self.stage.count();
+        self.note(known, None, |store, now| {
+            let revision = Revision::new(known.first.wrapping_add(expected));
+            match store.write(known.id, Some(revision), content(payload), now) {
+                Ok(session) => {
+                    let to = session.revision().number().wrapping_sub(known.first);
+                    assert_eq!(number(&session.content()), payload);
+                    Outcome::Wrote {
+                        from: Some(expected),
+                        to,
+                        payload,
+                    }
+                }
+                Err(WriteError::NotFound) => Outcome::Gone,
+                Err(WriteError::Conflict(session)) => {
+                    assert_ne!(session.revision(), revision);
+                    saw(known, &session)
+                }
+            }
+        });
+    }
+
+    fn write_in_sequence(&mut self, known: Known) {
+        let expected = self.expected(known);
+        let payload = self.stage.count();
+        let transaction = Some(self.below(60)).filter(|name| *name < 40);
+        let name = transaction.map(|name| name.to_string());
+        self.note(known, transaction, |store, now| {
+            let write = Sequenced {
+                expected: Some(Revision::new(expected)),
+                transaction: name.as_deref(),
+            };
+            match store.write_in_sequence(known.id, write, content(payload), now) {
+                Ok(revision) => Outcome::Wrote {
+                    from: Some(expected),
+                    to: revision.number(),
+                    payload,
+                },
+                Err(SequenceError::NotFound) => Outcome::Gone,
+                Err(SequenceError::Conflict) => Outcome::Conflict { expected },
+                Err(SequenceError::TooMany) => panic!("there are no more than 40"),
+            }
+        });
+    }
+}
+
+fn content(payload: u64) -> Content {
+    Content::new(payload.to_string().as_bytes(), "").unwrap()
+}
+
+fn number(content: &Content) -> u64 {
+    str::from_utf8(content.payload()).unwrap().parse().unwrap()
+}
+
+fn saw(known: Known, session: &Session) -> Outcome {
+    Outcome::Saw {
+        revision: session.revision().number().wrapping_sub(known.first),
+        payload: number(&session.content()),
+    }
+}
+
+#[test]
+fn what_threads_are_told_has_an_order() {
+    let stage = Stage {
+        store: Store::new(NonZeroUsize::new(CAPACITY).unwrap()),
+        known: Mutex::default(),
+        clock: AtomicU64::default(),
+        counter: AtomicU64::default(),
+    };
+    let mut actors: Vec<Actor<'_>> = (1..=THREADS).map(|n| stage.actor(n)).collect();
+    for _ in 0..ROUNDS {
+        let leap = actors[0].below(25_000);
+        stage.clock.fetch_add(leap, Ordering::SeqCst);
+        thread::scope(|scope| {
+            for actor in &mut actors {
+                scope.spawn(|| (0..OPERATIONS).for_each(|_| actor.act()));
+            }
+        });
+    }
+    let counts = stage.store.counts();
+    assert!(counts.evicted > 50 && counts.expired > 50 && counts.deleted > 50);
+    let mut histories: HashMap<SessionId, Vec<Event>> = HashMap::new();
+    for (id, event) in actors.into_iter().flat_map(|actor| actor.told) {
+        histories.entry(id).or_default().push(event);
+    }
+    assert_eq!(histories.len() as u64, counts.created);
+    for history in histories.values() {
+        assert_eq!(check(history), Ok(()), "{history:#?}");
+    }
+}
