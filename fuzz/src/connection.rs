@@ -1,0 +1,215 @@
+//! A whole connection: however its peer sends and takes, every complete
+//! request is answered once and in order, nothing follows an announced close,
+//! and the buffers stay within bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rendezvousd::http::{
+    Body, Decoder, Ending, HEAD_LIMIT, Handler, Head, Peer, Refusal, Request, Response, Step,
+};
+use rendezvousd::server::{Connection, Context, Deadlines, Next};
+use tiny_http::Method;
+
+use super::plan;
+use super::transport::Scripted;
+
+/// The largest body of a request, in bytes.
+const BODY: usize = 512;
+
+/// Bytes of an answer whose path asks for a long one: three are a batch.
+const LONG: usize = 3000;
+
+/// The most that the buffers take: a head, a body, a line of the chunked
+/// coding and a read, in a vector that doubles; a batch of answers and one.
+const BUFFERS: usize = 2 * (HEAD_LIMIT + BODY + 1026 + 16 * 1024) + 8 * 1024 + 2 * LONG;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
+
+/// Answers with a number, so that none can take another's place.
+#[derive(Debug, Default)]
+struct Echo(AtomicUsize);
+
+impl Handler for Echo {
+    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
+        BODY
+    }
+
+    fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+        let number = self.0.fetch_add(1, Ordering::Relaxed);
+        let body = request.body.escape_ascii();
+        let mut text = format!("{number} {} {body}", request.head.path);
+        if request.head.path == "/long" {
+            text = text.repeat(1 + LONG / text.len());
+        }
+        Response::new(200, "X: y\r\n").with(Body::Text(text))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        Response::new(refusal.status.0, "").with(Body::Text(refusal.reason.into()))
+    }
+}
+
+/// Checks the property. The two highest bits of the first byte say whether
+/// the peer ends its side, and else whether we lose patience.
+pub fn check(data: &[u8]) {
+    let (plan, stream) = plan::split(data);
+    let first = data.first().copied().unwrap_or_default();
+    let (ends, late) = (first & 0x80 != 0, first & 0x40 != 0);
+    let mut expected = Expected::of(stream);
+
+    let handler = Arc::<Echo>::default();
+    let mut context = Context::new(handler, Arc::default(), Deadlines::default());
+    context.date = DATE.into();
+    let peer = Scripted::new(plan, stream);
+    let mut connection = Connection::new(peer, Peer::Local, &context);
+    let mut open = run(&mut connection, &mut context);
+    if open {
+        connection.stream().let_go(ends);
+        open = run(&mut connection, &mut context);
+    }
+    assert!(if ends { !open } else { open || expected.closes });
+    expected.compare(&connection.stream().taken);
+    if open && late {
+        let next = connection.expire(&mut context);
+        if expected.partial {
+            assert_eq!(next, Next::Wait);
+            expected.refuse(Refusal::LATE);
+        } else {
+            assert_eq!(next, Next::Close);
+        }
+        expected.compare(&connection.stream().taken);
+    }
+}
+
+/// Drives a connection as a worker does until nothing more happens; false if
+/// it was closed.
+fn run(connection: &mut Connection<Scripted>, context: &mut Context<Echo>) -> bool {
+    loop {
+        match connection.drive(context) {
+            Next::Close => {
+                assert!(!connection.stream().would_reset());
+                return false;
+            }
+            Next::Again => continue,
+            Next::Wait => assert!(connection.buffered() <= BUFFERS),
+        }
+        let peer = connection.stream();
+        let event = loop {
+            match peer.event() {
+                Some(event) => break event,
+                None if peer.act() => {}
+                None => return true,
+            }
+        };
+        connection.note(event.0, event.1);
+    }
+}
+
+/// What a stream's answers are, as a decoder that gets all of it at once and
+/// the same handler have it.
+#[derive(Default)]
+struct Expected {
+    /// Each with whether `100 Continue` may stand before it.
+    answers: Vec<(bool, Vec<u8>)>,
+    /// The last answer announces the end.
+    closes: bool,
+    /// A request has begun and is not complete.
+    partial: bool,
+}
+
+impl Expected {
+    fn of(stream: &[u8]) -> Self {
+        let handler = Echo::default();
+        let mut expected = Self::default();
+        let mut decoder = Decoder::default();
+        decoder.push(stream);
+        let mut told = false;
+        while !expected.closes {
+            match decoder.step(|_| BODY, |request| answer(&handler, request)) {
+                Step::More => break,
+                // All has come, so only an incomplete request waits for it.
+                Step::Continue => assert!(!std::mem::replace(&mut told, true)),
+                Step::Done((told, ending, bytes)) => {
+                    expected.answers.push((told, bytes));
+                    expected.closes = ending == Ending::Close;
+                }
+                Step::Refused(refusal) => expected.refuse(refusal),
+            }
+        }
+        expected.partial = !expected.closes && !decoder.is_empty();
+        expected
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        let mut bytes = Vec::new();
+        let response = Echo::default().refuse(refusal);
+        response.write(false, Ending::Close, DATE, &mut bytes);
+        self.answers.push((true, bytes));
+        self.closes = true;
+    }
+
+    fn compare(&self, taken: &[u8]) {
+        let mut rest = taken;
+        for (told, answer) in &self.answers {
+            if *told {
+                rest = rest.strip_prefix(CONTINUE).unwrap_or(rest);
+            }
+            let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+            assert!(
+                rest.starts_with(answer),
+                "{} not {}",
+                shown(rest),
+                shown(answer)
+            );
+            rest = &rest[answer.len()..];
+        }
+        assert!(rest.is_empty() || (self.partial && rest == CONTINUE));
+    }
+}
+
+fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Ending, Vec<u8>) {
+    let ending = match (request.head.keep_alive, request.head.version.1) {
+        (false, _) => Ending::Close,
+        (true, 0) => Ending::StaySaid,
+        (true, _) => Ending::Stay,
+    };
+    let is_head = request.head.method == Method::Head;
+    let mut bytes = Vec::new();
+    let response = handler.answer(request, Peer::Local);
+    response.write(is_head, ending, DATE, &mut bytes);
+    well_formed(&bytes, is_head, ending);
+    (request.head.expects_continue, ending, bytes)
+}
+
+/// RFC 9112, sections 2.1, 4, 6.3 and 9.6: lines, the length of the body, and
+/// the end's announcement.
+fn well_formed(answer: &[u8], is_head: bool, ending: Ending) {
+    let text = str::from_utf8(answer).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("an empty line");
+    let mut lines = head.split("\r\n");
+    assert_eq!(lines.next(), Some("HTTP/1.1 200 OK"));
+    let fields: Vec<_> = lines.map(|line| line.split_once(": ")).collect();
+    assert!(!head.contains("\n\n") && fields.iter().all(Option::is_some));
+    let value = |name: &str| {
+        let mut named = fields.iter().flatten().filter(|(other, _)| *other == name);
+        let value = named.next().map(|(_, value)| *value);
+        assert!(named.next().is_none());
+        value
+    };
+    let length: usize = value("Content-Length")
+        .expect("a length")
+        .parse()
+        .expect("a number");
+    assert!(if is_head {
+        body.is_empty()
+    } else {
+        body.len() == length
+    });
+    assert_eq!(
+        value("Connection") == Some("close"),
+        ending == Ending::Close
+    );
+}

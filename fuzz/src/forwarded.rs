@@ -1,0 +1,134 @@
+//! Who a trusted proxy says the client is: what stands in front of the last
+//! hop that is not one of ours, a client may have made up, and must not
+//! change the outcome.
+
+use std::net::IpAddr;
+
+use rendezvousd::http::{Decoder, Peer, Step, TrustedProxies};
+
+use super::hops;
+
+/// A hop that is not trusted, appended to what the input says.
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+
+/// A hop that is.
+const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+
+/// Checks the property. The first byte chooses the peer, the rest are the
+/// lines of the request's fields.
+pub fn check(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
+    let peer = match first % 4 {
+        0 => Peer::Local,
+        1 => Peer::Ip(PROXY),
+        2 => Peer::Ip(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])),
+        _ => Peer::Ip(STRANGER),
+    };
+    let lines: Vec<Vec<u8>> = rest.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    let Some(said) = ask(&lines, peer) else {
+        return;
+    };
+    if !trusted().include(peer) {
+        assert_eq!(said.client, Some(peer));
+        return;
+    }
+    if let Some(hops) = &said.hops {
+        assert_eq!(said.client, expected(hops, peer));
+    }
+    another_line(&lines, &said, peer);
+    in_one_line(&lines, &said, peer);
+}
+
+/// What a request says of its client, to the server and to our own reading.
+struct Said {
+    client: Option<Peer>,
+    /// Nothing where our reading has no opinion.
+    hops: Option<Vec<Option<IpAddr>>>,
+    /// Whether there is an `X-Forwarded-For`, which comes first.
+    plain: bool,
+}
+
+/// `None` if the lines are no fields.
+fn ask(lines: &[Vec<u8>], peer: Peer) -> Option<Said> {
+    let mut decoder = Decoder::default();
+    decoder.push(b"GET / HTTP/1.0\r\n");
+    for line in lines.iter().filter(|line| !line.is_empty()) {
+        decoder.push(line);
+        decoder.push(b"\r\n");
+    }
+    decoder.push(b"\r\n");
+    let step = decoder.step(
+        |_| 0,
+        |request| Said {
+            client: trusted().client(&request.head, peer),
+            hops: hops::read(&request.head),
+            plain: hops::is_plain(&request.head),
+        },
+    );
+    match step {
+        Step::Done(said) => Some(said),
+        _ => None,
+    }
+}
+
+fn trusted() -> TrustedProxies {
+    let networks = ["10.0.0.0/8", "127.0.0.0/8", "fd00::/8"];
+    TrustedProxies {
+        networks: networks.map(|text| text.parse().expect("a network")).into(),
+        local: true,
+    }
+}
+
+/// What hops, the nearest last, say to a trusted peer.
+fn expected(hops: &[Option<IpAddr>], peer: Peer) -> Option<Peer> {
+    let stranger =
+        |hop: &&Option<IpAddr>| hop.is_none_or(|address| !trusted().include(Peer::Ip(address)));
+    let decisive = hops.iter().rev().find(stranger).or(hops.first())?;
+    Some(decisive.map_or(peer, Peer::Ip))
+}
+
+/// Whatever a client sent, the line that a proxy adds behind it decides, and
+/// naming one more proxy of ours changes nothing.
+fn another_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
+    for (name, counts) in [
+        ("X-Forwarded-For: ", true),
+        ("Forwarded: proto=https;for=", !said.plain),
+    ] {
+        for hop in [STRANGER, PROXY] {
+            let line = format!("{name}{hop}").into_bytes();
+            // The head may have been full.
+            let Some(then) = ask(&[lines, &[line]].concat(), peer) else {
+                return;
+            };
+            if !counts {
+                assert_eq!(then.client, said.client);
+            } else if hop == STRANGER {
+                assert_eq!(then.client, Some(Peer::Ip(STRANGER)));
+            } else if said.plain || name.starts_with('F') {
+                assert_eq!(then.client, said.client.or(Some(Peer::Ip(PROXY))));
+            }
+        }
+    }
+}
+
+/// The same for a proxy that adds to the last line, except that a client's
+/// open quote swallows what follows: then nobody is believed.
+fn in_one_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
+    let Some((last, before)) = lines.split_last() else {
+        return;
+    };
+    let name = last.to_ascii_lowercase();
+    let is_plain = name.starts_with(b"x-forwarded-for:");
+    if !is_plain && (said.plain || !name.starts_with(b"forwarded:")) {
+        return;
+    }
+    let prefix = if is_plain { "" } else { "for=" };
+    let longer = [last, format!(", {prefix}{STRANGER}").as_bytes()].concat();
+    if let Some(then) = ask(&[before, &[longer]].concat(), peer) {
+        let found = then.client;
+        let swallowed = !is_plain && found == Some(peer);
+        assert!(found == Some(Peer::Ip(STRANGER)) || swallowed, "{found:?}");
+    }
+}
