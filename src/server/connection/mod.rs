@@ -5,6 +5,10 @@
 //! come back short, and is driven until nothing is left to do. The stream is
 //! whatever a [`Transport`] is, so that tests need no sockets.
 
+mod context;
+
+pub use context::Context;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,13 +18,14 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use super::Deadlines;
-use super::counters::{Counted, Counters, Phase};
+use super::counters::{Counted, Phase};
 use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
+pub(in crate::server) use context::INPUT;
 
 /// Answers to pipelined requests are collected up to this many bytes and
 /// sent before more are made: a peer that does not read cannot make us hold
 /// more than this and one answer.
-pub(super) const OUTPUT_BATCH: usize = 8 * 1024;
+pub(in crate::server) const OUTPUT_BATCH: usize = 8 * 1024;
 
 /// Batches that one connection is sent before the others get a turn. With
 /// many connections pipelining, a turn's length is everybody's delay.
@@ -30,9 +35,6 @@ const TURN: usize = 2;
 /// answer before the connection is gone (RFC 9112, section 9.6).
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// Bytes a read can bring: a request with its body in one go.
-pub(super) const INPUT: usize = 16 * 1024;
-
 /// A stream that never blocks.
 pub trait Transport: Read + Write {
     /// Tells the peer that nothing more will come.
@@ -40,46 +42,6 @@ pub trait Transport: Read + Write {
     /// # Errors
     /// When the peer is gone.
     fn finish(&self) -> io::Result<()>;
-}
-
-/// What a worker's connections share.
-#[derive(Debug)]
-pub struct Context<H> {
-    handler: Arc<H>,
-    counters: Arc<Counters>,
-    /// How long things may take.
-    pub deadlines: Deadlines,
-    /// When the worker last woke.
-    pub now: Instant,
-    /// The same as an IMF-fixdate.
-    pub date: String,
-    /// Whether every answer is a connection's last.
-    pub stopping: bool,
-    input: Box<[u8]>,
-    output: Vec<u8>,
-}
-
-impl<H: Handler> Context<H> {
-    /// A context at the present time.
-    #[must_use]
-    pub fn new(handler: Arc<H>, counters: Arc<Counters>, deadlines: Deadlines) -> Self {
-        Self {
-            handler,
-            counters,
-            deadlines,
-            now: Instant::now(),
-            date: String::new(),
-            stopping: false,
-            input: vec![0; INPUT].into(),
-            output: Vec::new(),
-        }
-    }
-
-    /// What is counted.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
 }
 
 /// What a connection needs after a turn.

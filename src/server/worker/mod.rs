@@ -1,51 +1,34 @@
 //! One worker: a poll over the shared listeners and its own connections.
 
+mod doors;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
-use log::warn;
 use mio::event::Event;
 use mio::{Events, Poll, Token};
-use rustix::io::Errno;
 
 use super::Settings;
 use super::connection::{Connection, Context, Next};
-use super::crowd::{Crowd, Errand};
-use super::listener::{Acceptor, Listener, Stream};
+use super::crowd::Crowd;
+use super::listener::{Listener, Stream};
 use super::pool::Pool;
-use crate::http::{Handler, Peer};
-
-/// How many connections more than its share a worker may have and still
-/// accept.
-const SLACK: usize = 16;
+use crate::http::Handler;
+use doors::{Door, spare};
 
 /// Batches that empty a listener's queue when the server stops.
 const BACKLOG_BATCHES: usize = 64;
 
-/// The rest from accepting when the system has no descriptor to give and we
-/// have none to give up; also how long a connection is left alone then, for
-/// its request to arrive.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Deadlines are looked at no more often than this.
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
-
-/// How long a worker with more than its share of the connections leaves a
-/// newcomer to the others, who were woken too.
-const COURTESY: Duration = Duration::from_millis(2);
 
 /// How long used connections have turns before newcomers do: what a thousand
 /// busy connections can keep a phone waiting.
 const SLICE: Duration = Duration::from_millis(1);
-
-/// How long newcomers are let in before those at hand have turns again. Under
-/// a flood of connections the kernel's queue is what a phone waits in longest.
-const ADMISSION: Duration = Duration::from_millis(4);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -74,14 +57,6 @@ pub(super) struct Worker<H> {
     stop_by: Option<Instant>,
     /// When, during a stop, those go that have asked for nothing yet.
     silent_by: Option<Instant>,
-}
-
-/// A listener as one worker sees it.
-struct Door {
-    acceptor: Acceptor,
-    /// There may be connections to accept: edges come only once.
-    ready: bool,
-    paused_until: Option<Instant>,
 }
 
 impl<H: Handler> Worker<H> {
@@ -218,139 +193,6 @@ impl<H: Handler> Worker<H> {
             .map(|at| at.saturating_duration_since(now))
     }
 
-    fn accept(&mut self, index: usize) {
-        let start = Instant::now();
-        let mut first = true;
-        while std::mem::take(&mut first) || start.elapsed() < ADMISSION {
-            let crowded =
-                !self.context.stopping && self.crowd.is_share_exceeded(self.pool.len(), SLACK);
-            let door = &mut self.doors[index];
-            if !door.ready || door.paused_until.is_some_and(|at| self.context.now < at) {
-                return;
-            }
-            let rested = door.paused_until.take().is_some();
-            if crowded && !rested {
-                door.paused_until = Some(self.context.now + COURTESY);
-                return;
-            }
-            match door.acceptor.accept() {
-                Ok((stream, peer)) => {
-                    self.admit(stream, peer);
-                    self.run_errands();
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => door.ready = false,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => self.accept_failed(index, &error),
-                },
-            }
-        }
-    }
-
-    /// Out of descriptors, the kernel fails before it looks whether anybody
-    /// waits. With the spare one we see, and only for a newcomer is the
-    /// connection closed that is idle longest.
-    fn accept_failed(&mut self, index: usize, error: &io::Error) {
-        self.warn(error);
-        let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        let full = full.map(|errno| Some(errno.raw_os_error()));
-        let spared = self.spare.take().or_else(spare).is_some() || self.evict_idle();
-        if !full.contains(&error.raw_os_error()) || !spared {
-            self.doors[index].paused_until = Some(self.context.now + PAUSE);
-            return;
-        }
-        match self.doors[index].acceptor.accept() {
-            Ok((stream, peer)) => {
-                self.evict_idle();
-                self.admit(stream, peer);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.doors[index].ready = false;
-            }
-            Err(_) => self.doors[index].paused_until = Some(self.context.now + PAUSE),
-        }
-        self.spare = spare();
-    }
-
-    fn warn(&self, error: &io::Error) {
-        if self.crowd.may_warn(self.context.now) {
-            warn!("cannot accept a connection: {error}; out of descriptors, idle ones make room");
-        }
-    }
-
-    fn admit(&mut self, mut stream: Stream, peer: Peer) {
-        let token = self.unused_token();
-        // Taken before it is counted: two workers may see the last place.
-        let now = self.context.now;
-        let place = self.crowd.take_place(self.number, token, peer, now);
-        while self.crowd.is_too_large() && self.make_room() {}
-        if stream.register(self.poll.registry(), token).is_err() {
-            return;
-        }
-        let counters = self.context.counters();
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(stream, peer, &self.context);
-        self.pool.insert(token, connection, place);
-        self.drive(token, None);
-    }
-
-    /// Has the connection closed that has been idle for longest of all.
-    fn make_room(&mut self) -> bool {
-        let since = self.pool.longest_idle().map(|(_, since)| since);
-        self.crowd.close_longest(self.number, since) || self.evict_longest()
-    }
-
-    fn evict_longest(&mut self) -> bool {
-        let longest = self.pool.longest_idle();
-        longest.is_some_and(|(token, _)| self.evict(token))
-    }
-
-    /// The same, if it has been waiting for a moment.
-    fn evict_idle(&mut self) -> bool {
-        let before = self.context.now.checked_sub(PAUSE);
-        let longest = self.pool.longest_idle();
-        let idle = longest.filter(|(_, since)| before.is_some_and(|before| *since <= before));
-        idle.is_some_and(|(token, _)| self.evict(token))
-    }
-
-    /// Closes a connection in favour of others.
-    fn evict(&mut self, token: Token) -> bool {
-        let evicted = self.pool.remove(token);
-        if evicted {
-            let counters = self.context.counters();
-            counters.evicted.fetch_add(1, Ordering::Relaxed);
-        }
-        evicted
-    }
-
-    fn run_errands(&mut self) {
-        while let Some(errand) = self.crowd.take_errand(self.number) {
-            match errand {
-                Errand::CloseLongest => {
-                    self.evict_longest();
-                    self.crowd.closed_longest();
-                }
-                Errand::Close(token) => {
-                    self.evict(token);
-                }
-                Errand::Serve(stream) => self.admit(stream, Peer::Local),
-            }
-        }
-    }
-
-    /// Tokens are not used twice, lest an event of a closed connection reach
-    /// another; on a 32-bit machine they wrap.
-    fn unused_token(&mut self) -> Token {
-        loop {
-            self.last_token = self.last_token.wrapping_add(1);
-            let token = Token(self.last_token);
-            let taken = token == WAKER || token.0 < self.doors.len();
-            if !taken && !self.pool.contains(token) {
-                return token;
-            }
-        }
-    }
-
     fn drive(&mut self, token: Token, event: Option<&Event>) {
         let Some(connection) = self.pool.get_mut(token) else {
             return;
@@ -446,9 +288,4 @@ impl<H: Handler> Worker<H> {
 fn note(connection: &mut Connection<Stream>, event: &Event) {
     let end = event.is_read_closed() || event.is_error();
     connection.note(event.is_readable(), end);
-}
-
-/// A descriptor of no other use.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }
