@@ -110,7 +110,7 @@ pub struct Flags {
 
     /// where the operator finds /health and /metrics: 127.0.0.1:8091, another
     /// loopback address or unix:/path; default: nowhere
-    #[argh(option, arg_name = "address")]
+    #[argh(option, arg_name = "address", from_str_fn(admin))]
     pub admin: Option<Address>,
 
     /// let --admin be an address that others can reach; it asks for no
@@ -370,9 +370,14 @@ fn workers(text: &str) -> Result<usize, String> {
     number(text, 1..=WORKERS_LIMIT)
 }
 
+fn admin(text: &str) -> Result<Address, String> {
+    text.parse()
+        .map_err(|_| "write 127.0.0.1:8091 or unix:/path".into())
+}
+
 fn log_level(text: &str) -> Result<LevelFilter, String> {
     text.parse()
-        .map_err(|_| "write off, error, warn, info or debug".into())
+        .map_err(|_| "write off, error, warn, info, debug or trace".into())
 }
 
 #[cfg(test)]

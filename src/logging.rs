@@ -59,11 +59,16 @@ fn log_first_panic() {
 }
 
 impl Log for Logger {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    /// What is not ours, tiny_http's chatter for one, is told only when it
+    /// matters.
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("rendezvousd") || metadata.level() <= Level::Warn
     }
 
     fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         let mut line = if self.journal {
             format!("<{}>", priority(record.level()))
         } else {

@@ -247,13 +247,15 @@ fn describe(flags: &Flags, settings: &server::Settings) {
     }
     info!(
         "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
-         for {}; {} connections on {} workers",
+         for {}; {} connections on {} workers; a client creates {} at once and {} a minute",
         flags.max_entries,
         flags.max_bytes,
         humantime::format_duration(flags.ttl),
         humantime::format_duration(flags.sign_in_ttl),
         settings.max_connections,
         settings.workers,
+        flags.create_burst,
+        flags.create_rate,
     );
     let buffers = settings.ceiling();
     let all = ceiling.saturating_add(buffers).saturating_add(quota::SIZE);
