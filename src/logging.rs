@@ -59,10 +59,10 @@ fn log_first_panic() {
 }
 
 impl Log for Logger {
-    /// What is not ours, tiny_http's chatter for one, is told only when it
-    /// matters.
+    /// Only what is ours: tiny_http has a line for every connection that it
+    /// cannot accept.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("rendezvousd") || metadata.level() <= Level::Warn
+        metadata.target().starts_with("rendezvousd")
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,16 +55,9 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says to stop.
 fn serve(flags: &Flags) -> Result<(), String> {
-    let started = Instant::now();
     let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let Sockets { public, admin } = Sockets::inherited()
-        .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
-    let listeners = listeners(&flags.listen, public)?;
-    let admin = match &flags.admin {
-        Some(address) => Some(bind(address)?),
-        None => admin,
-    };
-    let max_connections = connections(flags, listeners.len(), admin.is_some());
+    let sockets = sockets(flags)?;
+    let max_connections = connections(flags, sockets.public.len(), sockets.admin.is_some());
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),
         max_connections,
@@ -72,19 +66,40 @@ fn serve(flags: &Flags) -> Result<(), String> {
         deadlines: Deadlines::default(),
     };
     describe(flags, &settings);
-    let addresses: Vec<String> = listeners.iter().map(|l| l.address().to_string()).collect();
+    let (store, state_file) = restored(flags);
+    let store = Arc::new(store);
+    let outcome = run(flags, &settings, sockets, &store, &signals);
+    // Also when it could not start: the sessions were those of the last run.
+    if let Some(path) = state_file {
+        match state::save(path, &store, Clock.now()) {
+            Ok(count) => info!("{count} sessions are kept in {}", path.display()),
+            Err(error) => error!("cannot keep the sessions in {}: {error}", path.display()),
+        }
+    }
+    info!("stopped; {}", outcome?);
+    Ok(())
+}
 
-    let clock = Clock;
-    let store = Arc::new(restored(flags, clock));
-    let api = Arc::new(Api::new(Arc::clone(&store), clock, protocols(flags)));
-    let reaper = Reaper::start(Arc::clone(&store), clock)
+/// Serves the sessions of a store; what was counted meanwhile.
+fn run(
+    flags: &Flags,
+    settings: &server::Settings,
+    sockets: Sockets,
+    store: &Arc<Store>,
+    signals: &UnixStream,
+) -> Result<Totals, String> {
+    let started = Instant::now();
+    let Sockets { public, admin } = sockets;
+    let addresses: Vec<String> = public.iter().map(|l| l.address().to_string()).collect();
+    let api = Arc::new(Api::new(Arc::clone(store), Clock, protocols(flags)));
+    let reaper = Reaper::start(Arc::clone(store), Clock)
         .map_err(|error| format!("cannot start the reaper: {error}"))?;
-    let server = Server::start(listeners, &settings, &api)
+    let server = Server::start(public, settings, &api)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     let counters = Arc::clone(server.counters());
     let probe = server.probe(&format!("{}/probe", flags.prefix));
     let sources = Sources {
-        store: Arc::clone(&store),
+        store: Arc::clone(store),
         api: Arc::clone(&api),
         counters: Arc::clone(&counters),
         probe: probe.clone(),
@@ -96,8 +111,8 @@ fn serve(flags: &Flags) -> Result<(), String> {
     info!("ready on {}", addresses.join(" "));
     systemd::ready();
 
-    let totals = || Totals::read(&store, &api, &counters);
-    attend(&signals, &probe, totals).map_err(|error| format!("cannot wait: {error}"))?;
+    let totals = || Totals::read(store, &api, &counters);
+    attend(signals, &probe, totals).map_err(|error| format!("cannot wait: {error}"))?;
 
     systemd::stopping();
     server.stop();
@@ -105,14 +120,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
         admin.stop();
     }
     reaper.stop();
-    if let Some(path) = &flags.state_file {
-        match state::save(path, &store, clock.now()) {
-            Ok(count) => info!("{count} sessions are kept in {}", path.display()),
-            Err(error) => error!("cannot keep the sessions in {}: {error}", path.display()),
-        }
-    }
-    info!("stopped; {}", totals());
-    Ok(())
+    Ok(totals())
 }
 
 /// Opens the operator's port.
@@ -126,15 +134,19 @@ fn operate(listener: Listener, sources: Sources) -> Result<Admin, String> {
 
 /// Listens where the flags say and on what was inherited; without either,
 /// where the default says.
-fn listeners(addresses: &[Address], inherited: Vec<Listener>) -> Result<Vec<Listener>, String> {
-    let mut listeners = inherited;
-    for address in addresses {
-        listeners.push(bind(address)?);
+fn sockets(flags: &Flags) -> Result<Sockets, String> {
+    let mut sockets = Sockets::inherited()
+        .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
+    for address in &flags.listen {
+        sockets.public.push(bind(address)?);
     }
-    if listeners.is_empty() {
-        listeners.push(bind(&Flags::default_address())?);
+    if sockets.public.is_empty() {
+        sockets.public.push(bind(&Flags::default_address())?);
     }
-    Ok(listeners)
+    if let Some(address) = &flags.admin {
+        sockets.admin = Some(bind(address)?);
+    }
+    Ok(sockets)
 }
 
 fn bind(address: &Address) -> Result<Listener, String> {
@@ -157,21 +169,29 @@ fn protocols(flags: &Flags) -> api::Settings {
     }
 }
 
-/// A store with the sessions of the last run, if they were kept.
-fn restored(flags: &Flags, clock: Clock) -> Store {
+/// A store with the sessions of the last run, if they were kept, and where to
+/// keep them at the end: not over a file of somebody else's.
+fn restored(flags: &Flags) -> (Store, Option<&Path>) {
     let mut store = Store::new(flags.max_entries);
-    if let Some(path) = &flags.state_file {
-        let largest = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
-        match state::load(path, &mut store, largest, clock.now()) {
-            Ok(0) => {}
-            Ok(count) => info!("{count} sessions of the last run go on"),
-            Err(error) => warn!(
-                "no sessions of the last run go on: {} {error}",
-                path.display()
-            ),
+    let Some(path) = flags.state_file.as_deref() else {
+        return (store, None);
+    };
+    let largest = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
+    let error = match state::load(path, &mut store, largest, Clock.now()) {
+        Ok(0) => return (store, Some(path)),
+        Ok(count) => {
+            info!("{count} sessions of the last run go on");
+            return (store, Some(path));
         }
+        Err(error) => error,
+    };
+    let shown = path.display();
+    if error.is_foreign() {
+        warn!("no sessions of the last run go on, and none will be kept: {shown} {error}");
+        return (store, None);
     }
-    store
+    warn!("no sessions of the last run go on: {shown} {error}");
+    (store, Some(path))
 }
 
 /// Waits for a signal that says to stop. Meanwhile it tells systemd how it
@@ -258,11 +278,17 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         flags.create_rate,
     );
     let buffers = settings.ceiling();
-    let all = ceiling.saturating_add(buffers).saturating_add(quota::SIZE);
+    // Where payloads of growing sizes replace each other, between them.
+    let holes = ceiling / 3;
+    let all = [ceiling, holes, buffers, quota::SIZE]
+        .into_iter()
+        .fold(0, u64::saturating_add);
     info!(
-        "memory: at most {} in all: sessions {}, connections {}, client addresses {}",
+        "memory: at most {} in all: sessions {}, holes between them {}, connections {}, client \
+         addresses {}",
         ByteSize(all),
         ByteSize(ceiling),
+        ByteSize(holes),
         ByteSize(buffers),
         ByteSize(quota::SIZE),
     );

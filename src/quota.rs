@@ -33,7 +33,11 @@ impl From<IpAddr> for Client {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
+                let [a, b, c, d, e, f, high, low] = address.segments();
+                // A translator's clients (RFC 6052, section 2.1).
+                if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
+                    return Self::V4(u32::from(high) << 16 | u32::from(low));
+                }
                 let network = [a, b, c, d].map(u64::from);
                 Self::V6(network.iter().fold(0, |bits, part| bits << 16 | part))
             }
@@ -148,6 +152,7 @@ mod tests {
         assert_eq!(taken(&quota, client("2001:db8:0:2::1"), 0), 30);
         assert_eq!(taken(&quota, client("192.0.2.1"), 0), 30);
         assert_eq!(taken(&quota, client("::ffff:192.0.2.1"), 0), 0);
+        assert_eq!(taken(&quota, client("64:ff9b::192.0.2.1"), 0), 0);
         assert_eq!(taken(&quota, client("192.0.2.2"), 0), 30);
         assert_eq!(taken(&quota, Client::Local, 0), 30);
     }

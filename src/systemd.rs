@@ -4,6 +4,7 @@
 
 use std::env;
 use std::io;
+use std::sync::Once;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -81,7 +82,8 @@ pub fn watchdog() -> Option<Duration> {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
+    static WARNED: Once = Once::new();
     if let Err(error) = sd_notify::notify(state) {
-        warn!("cannot tell systemd: {error}");
+        WARNED.call_once(|| warn!("cannot tell systemd how it goes: {error}"));
     }
 }

@@ -229,7 +229,6 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
         (&whole[..whole.len() / 2], "is damaged"),
         (&flipped, "is damaged"),
         (&newer, "is of version 2, and this program knows 1"),
-        (b"what else may stand here", "is no state file"),
         (b"", "is damaged"),
     ] {
         fs::write(directory.file(), bytes).unwrap();
@@ -244,6 +243,20 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
         let daemon = directory.start(&[]);
         assert_eq!(read(&daemon, &path).status, 200);
     }
+}
+
+#[test]
+fn a_file_of_somebody_elses_is_left_alone() {
+    let directory = Directory::new("foreign");
+    fs::write(directory.file(), "precious notes").unwrap();
+    let daemon = directory.start(&[]);
+    let warnings = warnings(&daemon.start);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let said = "none will be kept";
+    assert!(warnings[0].contains(said) && warnings[0].ends_with("is no state file"));
+    tagged(&daemon, TEXT);
+    stop(daemon);
+    assert_eq!(fs::read(directory.file()).unwrap(), b"precious notes");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The operator's port: health and metrics, for programs that are trusted.
 //!
 //! It is a stock [`tiny_http::Server`], with threads of its own: it answers
-//! when the public side is under siege, and whatever befalls it costs the
-//! public side nothing. What is known to befall it is dealt with here.
+//! when the public side is under siege. It has no timeouts and no limits, so
+//! who reaches it can use up the descriptors of both sides; some of what is
+//! known to befall it is dealt with here.
 
 mod answer;
 mod metrics;
@@ -26,8 +27,9 @@ use crate::store::Store;
 
 /// The longest body that a request may bring, for no purpose. What has not
 /// arrived of it `tiny_http` reads when the request is dropped, into one
-/// allocation, and one of absurd size would abort the process.
-const BODY_LIMIT: usize = 64 * 1024;
+/// allocation, and one of absurd size would abort the process. What is larger
+/// is never dropped, and keeps its thread and its descriptors.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// How often it is looked whether connections are still accepted.
 const PERIOD: Duration = Duration::from_secs(2);

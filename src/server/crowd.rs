@@ -18,8 +18,8 @@ use crate::quota::Client;
 /// Browsers open six a host, and a household is behind one address.
 pub(super) const CLIENT_CONNECTIONS: usize = 64;
 
-/// Errands that a worker may have before it; one that is so far behind is not
-/// waited for.
+/// Errands that a worker may have before it and still be asked to close more
+/// for others' newcomers; one that is so far behind is not waited for.
 const ERRANDS: usize = 16;
 
 /// Time between two warnings about the same thing.
@@ -202,9 +202,17 @@ impl Crowd {
         true
     }
 
-    /// Whether a worker has not done what it was asked to for a while.
-    pub(super) fn is_behind(&self, worker: usize) -> bool {
+    /// Whether a worker is not to be asked to close more for others.
+    fn is_behind(&self, worker: usize) -> bool {
         lock(&self.desks[worker].errands).len() >= ERRANDS
+    }
+
+    /// Whether a worker has been asked to serve a connection and has not yet.
+    pub(super) fn is_asked(&self, worker: usize) -> bool {
+        let errands = lock(&self.desks[worker].errands);
+        errands
+            .iter()
+            .any(|errand| matches!(errand, Errand::Serve(_)))
     }
 
     /// Asks a worker to do something; `sender` is the one who asks, if it is

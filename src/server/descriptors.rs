@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// standard streams, signals, random numbers, and some to spare.
 const OTHERS: u64 = 32;
 
-/// Descriptors of the operator's port: handles to its socket, connections to
-/// it, and two a worker that is asked whether it works.
+/// Descriptors of the operator's port: handles to its socket and connections
+/// to it.
 const OPERATOR: u64 = 32;
 
 /// The room that the descriptor limit leaves.
@@ -27,8 +27,10 @@ pub struct Room {
 #[must_use]
 pub fn make_room(connections: usize, listeners: usize, workers: usize, operator: bool) -> Room {
     let others = OTHERS + if operator { OPERATOR } else { 0 };
-    // A worker has a poll, a waker, a spare and a handle to each listener.
-    let fixed = others + (listeners + workers * (listeners + 3)) as u64;
+    // A worker has a poll, a waker, a spare and a handle to each listener, and
+    // is asked whether it works, by systemd and by the operator at once.
+    let probes = if operator { 4 } else { 2 };
+    let fixed = others + (listeners + workers * (listeners + 3 + probes)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
     let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);

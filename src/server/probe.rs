@@ -36,7 +36,7 @@ impl Probe {
     }
 
     fn ask(&self, worker: usize) -> io::Result<UnixStream> {
-        if self.crowd.is_behind(worker) {
+        if self.crowd.is_asked(worker) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (mut ours, theirs) = UnixStream::pair()?;

@@ -41,6 +41,14 @@ pub enum LoadError {
     Damaged,
 }
 
+impl LoadError {
+    /// Whether what is there is not ours to replace.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::NotOurs | Self::Foreign)
+    }
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -59,7 +59,7 @@ impl<H: Handler> Worker<H> {
             }
             match door.acceptor.accept() {
                 Ok((stream, peer)) => {
-                    self.admit(stream, peer);
+                    self.admit(stream, peer, false);
                     self.run_errands();
                 }
                 Err(error) => match error.kind() {
@@ -78,15 +78,15 @@ impl<H: Handler> Worker<H> {
         self.warn(error);
         let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         let full = full.map(|errno| Some(errno.raw_os_error()));
-        let spared = self.spare.take().or_else(spare).is_some() || self.evict_idle();
-        if !full.contains(&error.raw_os_error()) || !spared {
+        let full = full.contains(&error.raw_os_error());
+        if !full || (self.spare.take().or_else(spare).is_none() && !self.evict_idle()) {
             self.doors[index].paused_until = Some(self.context.now + PAUSE);
             return;
         }
         match self.doors[index].acceptor.accept() {
             Ok((stream, peer)) => {
                 self.evict_idle();
-                self.admit(stream, peer);
+                self.admit(stream, peer, false);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.doors[index].ready = false;
@@ -98,16 +98,20 @@ impl<H: Handler> Worker<H> {
 
     fn warn(&self, error: &io::Error) {
         if self.crowd.may_warn(self.context.now) {
-            warn!("cannot accept a connection: {error}; out of descriptors, idle ones make room");
+            warn!("cannot accept a connection: {error} (without descriptors idle ones make room)");
         }
     }
 
-    fn admit(&mut self, mut stream: Stream, peer: Peer) {
+    /// Takes a connection in, and has others go for it unless it is a probe,
+    /// which costs nobody a place.
+    fn admit(&mut self, mut stream: Stream, peer: Peer, probe: bool) {
         let token = self.unused_token();
         // Taken before it is counted: two workers may see the last place.
         let now = self.context.now;
         let place = self.crowd.take_place(self.number, token, peer, now);
-        while self.crowd.is_too_large() && self.make_room() {}
+        if !probe {
+            while self.crowd.is_too_large() && self.make_room() {}
+        }
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
@@ -158,7 +162,7 @@ impl<H: Handler> Worker<H> {
                 Errand::Close(token) => {
                     self.evict(token);
                 }
-                Errand::Serve(stream) => self.admit(stream, Peer::Local),
+                Errand::Serve(stream) => self.admit(stream, Peer::Local, true),
             }
         }
     }

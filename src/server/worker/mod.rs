@@ -30,6 +30,13 @@ const CHECK_PERIOD: Duration = Duration::from_millis(100);
 /// busy connections can keep a phone waiting.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// How long those who wait for a turn have theirs.
+const QUEUE: Duration = Duration::from_millis(2);
+
+/// How long a connection that was never answered has its turns before others:
+/// who drips bytes into a head is no newcomer for ever.
+const NEW: Duration = Duration::from_secs(1);
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long a newcomer may be silent when the server stops.
@@ -125,13 +132,15 @@ impl<H: Handler> Worker<H> {
                     token => self.hear(token, event, place == 0),
                 }
             }
-            // One at least, however slow the machine.
+            // One at least, however slow the machine; and a time of their own,
+            // or a stream of new ones would leave them none.
+            let start = Instant::now();
             while let Some(token) = self.queue.pop_front() {
                 if let Some(connection) = self.pool.get_mut(token) {
                     connection.unqueue();
                 }
                 self.drive(token, None);
-                if self.is_slice_over() {
+                if start.elapsed() >= QUEUE {
                     break;
                 }
             }
@@ -143,7 +152,8 @@ impl<H: Handler> Worker<H> {
     /// clock, and mostly it is the only one.
     fn hear(&mut self, token: Token, event: &Event, first: bool) {
         let crowded = !self.queue.is_empty() || (!first && self.is_slice_over());
-        if !crowded || self.pool.is_fresh(token) {
+        let since = self.context.now.checked_sub(NEW);
+        if !crowded || self.pool.is_fresh(token, since) {
             self.drive(token, Some(event));
         } else if let Some(connection) = self.pool.get_mut(token) {
             note(connection, event);
