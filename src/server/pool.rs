@@ -51,11 +51,10 @@ impl Pool {
         self.used.contains(&token) || self.fresh.contains(&token)
     }
 
-    /// Whether a connection has never been answered, and waits for less than
-    /// a time.
-    pub(super) fn is_fresh(&self, token: Token, since: Option<Instant>) -> bool {
-        let member = self.fresh.peek(&token);
-        member.is_some_and(|member| since.is_none_or(|at| member.connection.since() > at))
+    /// Since when a connection waits that has never been answered.
+    pub(super) fn fresh_since(&self, token: Token) -> Option<Instant> {
+        let member = self.fresh.peek(&token)?;
+        Some(member.connection.since())
     }
 
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Connection<Stream>> {

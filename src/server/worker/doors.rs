@@ -43,9 +43,11 @@ pub(super) struct Door {
 impl<H: Handler> Worker<H> {
     /// Lets in those who wait at a door, for a while.
     pub(super) fn accept(&mut self, index: usize) {
+        if !self.doors[index].ready {
+            return;
+        }
         let start = Instant::now();
-        let mut first = true;
-        while std::mem::take(&mut first) || start.elapsed() < ADMISSION {
+        loop {
             let crowded =
                 !self.context.stopping && self.crowd.is_share_exceeded(self.pool.len(), SLACK);
             let door = &mut self.doors[index];
@@ -67,6 +69,9 @@ impl<H: Handler> Worker<H> {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => self.accept_failed(index, &error),
                 },
+            }
+            if start.elapsed() >= ADMISSION {
+                return;
             }
         }
     }

@@ -132,17 +132,24 @@ impl<H: Handler> Worker<H> {
                     token => self.hear(token, event, place == 0),
                 }
             }
-            // One at least, however slow the machine; and a time of their own,
-            // or a stream of new ones would leave them none.
-            let start = Instant::now();
-            while let Some(token) = self.queue.pop_front() {
-                if let Some(connection) = self.pool.get_mut(token) {
-                    connection.unqueue();
-                }
-                self.drive(token, None);
-                if start.elapsed() >= QUEUE {
-                    break;
-                }
+            if !self.queue.is_empty() {
+                self.drive_queue();
+            }
+        }
+    }
+
+    /// Gives those who wait their turns: one at least, however slow the
+    /// machine; and a time of their own, or a stream of new ones would leave
+    /// them none.
+    fn drive_queue(&mut self) {
+        let start = Instant::now();
+        while let Some(token) = self.queue.pop_front() {
+            if let Some(connection) = self.pool.get_mut(token) {
+                connection.unqueue();
+            }
+            self.drive(token, None);
+            if start.elapsed() >= QUEUE {
+                return;
             }
         }
     }
@@ -152,8 +159,7 @@ impl<H: Handler> Worker<H> {
     /// clock, and mostly it is the only one.
     fn hear(&mut self, token: Token, event: &Event, first: bool) {
         let crowded = !self.queue.is_empty() || (!first && self.is_slice_over());
-        let since = self.context.now.checked_sub(NEW);
-        if !crowded || self.pool.is_fresh(token, since) {
+        if !crowded || self.is_new(token) {
             self.drive(token, Some(event));
         } else if let Some(connection) = self.pool.get_mut(token) {
             note(connection, event);
@@ -161,6 +167,11 @@ impl<H: Handler> Worker<H> {
                 self.queue.push_back(token);
             }
         }
+    }
+
+    fn is_new(&self, token: Token) -> bool {
+        let since = self.pool.fresh_since(token);
+        since.is_some_and(|since| self.context.now.duration_since(since) < NEW)
     }
 
     fn is_slice_over(&self) -> bool {
