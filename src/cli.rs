@@ -17,6 +17,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::api::SIGN_IN_MAX_BYTES;
 use crate::http::TrustedProxies;
 use crate::server::Address;
 use crate::session::{Content, Session};
@@ -175,6 +176,12 @@ impl Flags {
     #[must_use]
     pub fn default_address() -> Address {
         Address::Tcp(([127, 0, 0, 1], 8090).into())
+    }
+
+    /// The largest payload of any protocol, in bytes.
+    #[must_use]
+    pub fn largest_payload(&self) -> usize {
+        self.max_bytes.max(SIGN_IN_MAX_BYTES)
     }
 
     fn admin_is_remote(&self) -> bool {

@@ -176,21 +176,16 @@ fn restored(flags: &Flags) -> (Store, Option<&Path>) {
     let Some(path) = flags.state_file.as_deref() else {
         return (store, None);
     };
-    let largest = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
-    let error = match state::load(path, &mut store, largest, Clock.now()) {
-        Ok(0) => return (store, Some(path)),
-        Ok(count) => {
-            info!("{count} sessions of the last run go on");
-            return (store, Some(path));
-        }
-        Err(error) => error,
-    };
     let shown = path.display();
-    if error.is_foreign() {
-        warn!("no sessions of the last run go on, and none will be kept: {shown} {error}");
-        return (store, None);
+    match state::load(path, &mut store, flags.largest_payload(), Clock.now()) {
+        Ok(0) => {}
+        Ok(count) => info!("{count} sessions of the last run go on"),
+        Err(error) if error.is_foreign() => {
+            warn!("no sessions of the last run go on, and none will be kept: {shown} {error}");
+            return (store, None);
+        }
+        Err(error) => warn!("no sessions of the last run go on: {shown} {error}"),
     }
-    warn!("no sessions of the last run go on: {shown} {error}");
     (store, Some(path))
 }
 
@@ -254,8 +249,7 @@ fn connections(flags: &Flags, listeners: usize, operator: bool) -> usize {
 
 /// Says which limits are in force.
 fn describe(flags: &Flags, settings: &server::Settings) {
-    let payload = flags.max_bytes.max(SIGN_IN_MAX_BYTES);
-    let ceiling = Store::ceiling(flags.max_entries, payload);
+    let ceiling = Store::ceiling(flags.max_entries, flags.largest_payload());
     info!(
         "rendezvousd {}: MSC3886 and MSC4108 at {}/, {MSC3886_PATH} and {MSC4108_PATH}; \
          MSC4388 at {MSC4388_PATH} and {STABLE_PATH}",

@@ -79,16 +79,16 @@ impl Totals {
                 "malformed or oversized requests",
             ),
             (self.late - before.late, "requests that took too long"),
+            (
+                self.evicted - before.evicted,
+                "connections in favour of newer ones",
+            ),
         ];
-        let evicted = self.evicted - before.evicted;
-        let mut parts: Vec<String> = counts
+        let parts: Vec<String> = counts
             .into_iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        if evicted > 0 {
-            parts.push(format!("{evicted} connections in favour of newer ones"));
-        }
         (!parts.is_empty()).then(|| format!("refused in the last minute: {}", parts.join(", ")))
     }
 }

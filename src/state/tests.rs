@@ -53,20 +53,10 @@ fn sample() -> Store {
     store
 }
 
-fn all(store: &Store, now: Moment) -> Vec<Saved> {
-    let mut all = Vec::new();
-    let done: Result<(), ()> = store.show_all(now, |saved| {
-        all.push(saved.clone());
-        Ok(())
-    });
-    done.unwrap();
-    all
-}
-
 fn written(store: &Store, now: Moment) -> Vec<u8> {
     let mut bytes = Vec::new();
     let count = format::write(&mut bytes, store, &BOOT, now).unwrap();
-    assert_eq!(count, all(store, now).len());
+    assert_eq!(count, store.shown(now).len());
     bytes
 }
 
@@ -79,12 +69,12 @@ fn what_is_written_is_read_back() {
     let store = sample();
     let now = at(5_000);
     let again = read(&written(&store, now), limits(10), at(5_000)).unwrap();
-    assert_eq!(all(&again, now), all(&store, now));
+    assert_eq!(again.shown(now), store.shown(now));
     assert_eq!(again.keys(), store.keys());
     let later = at(61_500);
     let again = read(&written(&store, now), limits(10), later).unwrap();
-    assert_eq!(all(&again, later), all(&store, later));
-    assert_eq!(again.counts().live, all(&store, later).len() as u64);
+    assert_eq!(again.shown(later), store.shown(later));
+    assert_eq!(again.counts().live, store.shown(later).len() as u64);
     let later = at(100_000);
     let again = read(&written(&store, now), limits(10), later).unwrap();
     assert_eq!(again.counts().live, 0);
@@ -97,18 +87,18 @@ fn the_most_recently_used_that_fit_are_kept() {
     let bytes = written(&store, now);
     for sessions in 1..=6 {
         let again = read(&bytes, limits(sessions), now).unwrap();
-        let expected = &all(&store, now)[..sessions];
-        assert_eq!(all(&again, now), expected);
+        let expected = &store.shown(now)[..sessions];
+        assert_eq!(again.shown(now), expected);
     }
     let short = Limits {
         payload: 1,
         ..limits(10)
     };
     let again = read(&bytes, short, now).unwrap();
-    let mut expected = all(&store, now);
+    let mut expected = store.shown(now);
     expected.retain(|saved| saved.session.content.payload().len() <= 1);
     assert!(!expected.is_empty());
-    assert_eq!(all(&again, now), expected);
+    assert_eq!(again.shown(now), expected);
 }
 
 #[test]
@@ -283,10 +273,10 @@ fn a_file_is_its_owners_alone_and_gone_once_it_is_loaded() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 6);
-    assert_eq!(all(&store, now), all(&old, now));
+    assert_eq!(store.shown(now), old.shown(now));
     assert!(directory.names().is_empty());
     assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
-    assert_eq!(all(&store, now), all(&old, now), "nothing was there");
+    assert_eq!(store.shown(now), old.shown(now), "nothing was there");
 }
 
 #[test]
@@ -402,10 +392,10 @@ proptest! {
         let bytes = written(&store, at(100_000));
         let later = at(100_000 + gap);
         let again = read(&bytes, limits(room), later).unwrap();
-        let mut expected = all(&store, later);
+        let mut expected = store.shown(later);
         expected.retain(|saved| saved.session.content.payload().len() <= limits(1).payload);
         expected.truncate(room);
-        prop_assert_eq!(all(&again, later), expected);
+        prop_assert_eq!(again.shown(later), expected);
         prop_assert_eq!(again.keys(), Keys(keys));
     }
 

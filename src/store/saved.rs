@@ -89,6 +89,20 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// What it shows, the most recently used first.
+    pub(crate) fn shown(&self, now: Moment) -> Vec<Saved> {
+        let mut all = Vec::new();
+        let done: Result<(), ()> = self.show_all(now, |saved| {
+            all.push(saved.clone());
+            Ok(())
+        });
+        done.unwrap();
+        all
+    }
+}
+
 /// A session that a store cannot hold: there is no room for it, its name is
 /// taken, or one of its numbers is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

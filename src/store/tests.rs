@@ -318,17 +318,6 @@ fn a_session_answers_to_its_own_family_only() {
     assert_eq!(foreign, Err(SequenceError::NotFound));
 }
 
-/// What a store shows, the most recently used first.
-fn shown(store: &Store, now: Moment) -> Vec<Saved> {
-    let mut all = Vec::new();
-    let done: Result<(), ()> = store.show_all(now, |saved| {
-        all.push(saved.clone());
-        Ok(())
-    });
-    done.unwrap();
-    all
-}
-
 #[test]
 fn a_store_made_of_what_another_shows_goes_on_where_that_was() {
     let old = store(10);
@@ -347,10 +336,10 @@ fn a_store_made_of_what_another_shows_goes_on_where_that_was() {
 
     let now = at(70_000);
     let mut new = Store::with_keys(NonZeroUsize::MIN.saturating_add(1), old.keys());
-    for saved in shown(&old, now) {
+    for saved in old.shown(now) {
         new.add(saved).unwrap();
     }
-    assert_eq!(shown(&new, now), shown(&old, now));
+    assert_eq!(new.shown(now), old.shown(now));
     assert_eq!(new.counts().live, 2);
     let again = new.read(first, Family::Tagged, now).unwrap();
     assert_eq!(again.parts().reads, session.parts().reads + 1);
@@ -373,7 +362,7 @@ fn what_a_store_cannot_hold_is_not_added() {
     let id = sequenced(&old);
     assert_eq!(write(&old, id, 0, Some("one"), "b"), Ok(1));
     create(&old, "a", TTL, at(0));
-    let all = shown(&old, at(0));
+    let all = old.shown(at(0));
     let mut new = store(1);
     new.add(all[0].clone()).unwrap();
     assert_eq!(new.add(all[1].clone()), Err(Unsound), "full");

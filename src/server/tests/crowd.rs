@@ -18,11 +18,6 @@ fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn ask(stream: &mut TcpStream, body: &str) {
-    stream.write_all(post(body).as_bytes()).unwrap();
-    assert_eq!(answer(stream).1, body);
-}
-
 fn evicted(server: &Server) -> u64 {
     server.counters().evicted.load(Ordering::Relaxed)
 }

@@ -27,8 +27,7 @@ fn a_peer_that_never_reads_is_cut_off_and_harms_nobody() {
         asked += 1;
     }
     let mut other = connect(address);
-    other.write_all(post("fine").as_bytes()).unwrap();
-    assert_eq!(answer(&mut other).1, "fine");
+    ask(&mut other, "fine");
     thread::sleep(deadlines.answer * 3);
     // Only what the kernel had taken comes, and then the end.
     let mut taken = 0;
@@ -117,8 +116,7 @@ fn a_connection_in_use_is_not_idle() {
     let mut stream = connect(address);
     for _ in 0..8 {
         thread::sleep(deadlines.idle / 4);
-        stream.write_all(post("x").as_bytes()).unwrap();
-        assert_eq!(answer(&mut stream).1, "x");
+        ask(&mut stream, "x");
     }
     server.stop();
 }

@@ -138,6 +138,13 @@ fn post(body: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
+/// Sends a body and gets it back.
+#[track_caller]
+fn ask(stream: &mut TcpStream, body: &str) {
+    stream.write_all(post(body).as_bytes()).unwrap();
+    assert_eq!(answer(stream).1, body);
+}
+
 /// Whether the server closes the connection, whatever it still sends.
 fn closes(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
@@ -197,8 +204,7 @@ fn a_panic_is_answered_500_and_the_connection_stays_in_step() {
         let (head, _) = answer(&mut stream);
         assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
     }
-    stream.write_all(post("on").as_bytes()).unwrap();
-    assert_eq!(answer(&mut stream).1, "on");
+    ask(&mut stream, "on");
     assert_eq!(server.counters().panics.load(Ordering::Relaxed), 3);
     server.stop();
 }
@@ -252,8 +258,7 @@ fn connection_close_and_http_1_0_are_honoured() {
         if option == "close" {
             assert!(closes(&mut stream));
         } else {
-            stream.write_all(post("again").as_bytes()).unwrap();
-            assert_eq!(answer(&mut stream).1, "again");
+            ask(&mut stream, "again");
         }
     }
     server.stop();
@@ -269,12 +274,10 @@ fn a_full_house_closes_the_connection_idle_for_longest() {
         answer(&mut streams[index]);
     }
     let mut newcomer = connect(address);
-    newcomer.write_all(post("new").as_bytes()).unwrap();
-    assert_eq!(answer(&mut newcomer).1, "new");
+    ask(&mut newcomer, "new");
     assert!(closes(&mut streams[1]));
     for index in [0, 2] {
-        streams[index].write_all(post("still").as_bytes()).unwrap();
-        assert_eq!(answer(&mut streams[index]).1, "still");
+        ask(&mut streams[index], "still");
     }
     assert_eq!(server.counters().evicted.load(Ordering::Relaxed), 1);
     server.stop();
@@ -294,8 +297,7 @@ fn slow_requests_do_not_keep_newcomers_out() {
         .collect();
     for _ in 0..20 {
         let mut stream = connect(address);
-        stream.write_all(post("in").as_bytes()).unwrap();
-        assert_eq!(answer(&mut stream).1, "in");
+        ask(&mut stream, "in");
     }
     drop(slow);
     server.stop();
@@ -306,14 +308,12 @@ fn all_places_can_be_taken_whoever_of_the_workers_accepts() {
     let (server, address) = start(4, 60, calm());
     let mut streams: Vec<TcpStream> = (0..60).map(|_| connect(address)).collect();
     for stream in &mut streams {
-        stream.write_all(post("in").as_bytes()).unwrap();
-        assert_eq!(answer(stream).1, "in");
+        ask(stream, "in");
     }
     assert_eq!(server.counters().evicted.load(Ordering::Relaxed), 0);
     let mut newcomers: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();
     for stream in &mut newcomers {
-        stream.write_all(post("new").as_bytes()).unwrap();
-        assert_eq!(answer(stream).1, "new");
+        ask(stream, "new");
     }
     // A worker may yet have to do what another has asked it to.
     let evicted = || server.counters().evicted.load(Ordering::Relaxed);
@@ -398,8 +398,7 @@ fn refused_peers_that_have_gone_hold_no_places() {
     thread::sleep(Duration::from_millis(200));
     for _ in 0..2 {
         let mut stream = connect(address);
-        stream.write_all(post("x").as_bytes()).unwrap();
-        assert_eq!(answer(&mut stream).1, "x");
+        ask(&mut stream, "x");
         drop(stream);
         thread::sleep(Duration::from_millis(100));
     }

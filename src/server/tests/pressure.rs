@@ -14,8 +14,7 @@ fn three_hundred_pipelined_requests_get_all_their_answers() {
         assert_eq!(answer(&mut stream).1.len(), 4096);
     }
     writer.join().unwrap();
-    stream.write_all(post("in step").as_bytes()).unwrap();
-    assert_eq!(answer(&mut stream).1, "in step");
+    ask(&mut stream, "in step");
     server.stop();
 }
 
@@ -95,8 +94,7 @@ fn a_busy_connection_leaves_turns_to_the_others() {
     let reader = thread::spawn(move || while closes_later(&mut sink) {});
     for _ in 0..200 {
         let mut other = connect(address);
-        other.write_all(post("me too").as_bytes()).unwrap();
-        assert_eq!(answer(&mut other).1, "me too");
+        ask(&mut other, "me too");
     }
     busy.shutdown(Shutdown::Both).unwrap();
     blaster.join().unwrap();
