@@ -180,7 +180,7 @@ impl Api {
         }
         let origin = self.settings.public_url.clone();
         let origin = origin.or_else(|| self.settings.trusted_proxies.origin(&request.head, peer));
-        let url = origin.map(|origin| format!("{origin}{}", route.base));
+        let url = origin.map(|origin| [origin.as_str(), route.base].concat());
         if url.is_none() && protocol == Protocol::Msc4108 {
             return answer::error(400, "M_MISSING_PARAM", "Host is required");
         }

@@ -37,7 +37,10 @@ impl Api {
         let origin = self.settings.public_url.as_deref().unwrap_or_default();
         let response = match url {
             // Its characters need no escaping: see the checks of hosts.
-            Some(url) => json(201, format!(r#"{{"url":"{url}/{id}"}}"#)),
+            Some(url) => json(
+                201,
+                [r#"{"url":""#, url, "/", &id.to_string(), r#""}"#].concat(),
+            ),
             None => plain(201),
         };
         state(response, &session, now)

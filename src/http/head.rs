@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use httparse::{Header, Status};
+use memchr::memchr_iter;
 use tiny_http::{HTTPVersion, Method};
 
 use super::{FIELD_LIMIT, HEAD_LIMIT, Refusal};
@@ -234,13 +235,12 @@ fn first_fault(bytes: &[u8], error: httparse::Error) -> Refusal {
 /// RFC 9112, section 2.2, lets a recipient take a bare LF for a line's end;
 /// where a proxy disagrees about that, requests can be smuggled.
 fn refuse_bare_line_feeds(bytes: &[u8]) -> Result<(), Refusal> {
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    // Counting, where any() would do, lets the compiler use vectors.
-    let bare = pairs.filter(|(a, b)| **b == b'\n' && **a != b'\r').count();
-    if bare > 0 || bytes.first() == Some(&b'\n') {
-        return Err(BARE_LINE_FEED);
+    let ends_well = |end: usize| end > 0 && bytes[end - 1] == b'\r';
+    if memchr_iter(b'\n', bytes).all(ends_well) {
+        Ok(())
+    } else {
+        Err(BARE_LINE_FEED)
     }
-    Ok(())
 }
 
 /// Splits a target into authority (RFC 9112, section 3.2.2) and path.

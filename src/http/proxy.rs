@@ -48,7 +48,7 @@ impl TrustedProxies {
         let scheme = scheme.map_or("http", |_| "https");
         let host = host.filter(|host| !host.is_empty() && is_host(host));
         let host = host.as_deref().or(head.host)?;
-        (!host.is_empty()).then(|| format!("{scheme}://{host}"))
+        (!host.is_empty()).then(|| [scheme, "://", host].concat())
     }
 
     /// Who sent the request: the peer, or the last hop before the trusted
