@@ -288,9 +288,11 @@ fn describe(flags: &Flags, settings: &server::Settings) {
     );
     let machine = rustix::system::sysinfo();
     let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
+    // 32 bits address less than some machines have.
+    let memory = memory.min(usize::MAX as u64);
     if all > memory {
         warn!(
-            "sessions and connections can take {} and this machine has {}: \
+            "sessions and connections can take {} and this program can have {}: \
              lower --max-entries, --max-bytes or --max-connections",
             ByteSize(all),
             ByteSize(memory),

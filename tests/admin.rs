@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Client, Daemon, PATIENCE};
+use common::{Answer, Client, Daemon, PATIENCE, program};
 use metrics::Metrics;
 use rendezvousd::api::{MSC3886_PATH, MSC4388_PATH};
 use rustix::process::Signal;
@@ -396,7 +396,7 @@ fn slow_and_strange_peers_keep_nobody_waiting() {
 
 #[test]
 fn it_comes_back_when_descriptors_do() {
-    let program = env!("CARGO_BIN_EXE_rendezvousd");
+    let program = program();
     let flags = "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --max-connections 20 --workers 2";
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n 80 && exec {program} {flags}")]);

@@ -5,10 +5,10 @@ mod common;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use common::Daemon;
+use common::{Daemon, program};
 
 fn run(flags: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    let mut command = Command::new(program());
     command.args(flags).output().unwrap()
 }
 
@@ -135,7 +135,7 @@ fn there_are_no_more_workers_than_connections() {
 fn a_log_level_leaves_out_what_is_below_it() {
     let path = std::env::temp_dir().join(format!("rendezvousd-level-{}", std::process::id()));
     let unix = format!("unix:{}", path.display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    let mut command = Command::new(program());
     command.args(["--listen", &unix, "--log-level", "warn"]);
     let child = command
         .stderr(std::process::Stdio::piped())
@@ -215,7 +215,7 @@ fn more_than_the_machine_has_is_a_warning_with_both_numbers() {
     let warning = daemon.start.iter().find(|line| line.contains("WARN"));
     let warning = warning.expect("a warning");
     assert!(
-        warning.contains("can take 12.7 TiB and this machine has"),
+        warning.contains("can take 12.7 TiB and this program can have"),
         "{warning}"
     );
 }

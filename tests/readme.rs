@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::Daemon;
+use common::{Daemon, program};
 
 /// The README's block that begins with this line, without its fences.
 fn block(fence: &str) -> String {
@@ -20,7 +20,7 @@ fn block(fence: &str) -> String {
 
 #[test]
 fn the_flags_are_those_that_help_prints() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    let mut command = Command::new(program());
     let output = command.arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert_eq!(block("```text"), help.trim_end());

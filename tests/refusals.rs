@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Client, Daemon};
+use common::{Client, Daemon, program};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 fn head(line: &str, fields: &str) -> String {
@@ -102,7 +102,7 @@ fn limited(ulimit: &str, flags: &str) -> Daemon {
     let mut command = Command::new("sh");
     let line = format!("{ulimit} && exec \"$0\" --listen 127.0.0.1:0 {flags}");
     command.args(["-c", &line]);
-    command.arg(env!("CARGO_BIN_EXE_rendezvousd"));
+    command.arg(program());
     Daemon::spawn(command)
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Client, Daemon, PATIENCE};
+use common::{Client, Daemon, PATIENCE, program};
 use rustix::process::Signal;
 
 /// A path of this test's own.
@@ -25,7 +25,7 @@ fn path(name: &str) -> PathBuf {
 /// A command that becomes the daemon with one or two sockets, which come to
 /// the shell as its standard input and output.
 fn with_sockets(sockets: Vec<OwnedFd>, names: &str, flags: &str) -> Command {
-    let binary = env!("CARGO_BIN_EXE_rendezvousd");
+    let binary = program();
     let script = format!(
         "exec 3<&0 4<&1 0</dev/null 1>/dev/null; export LISTEN_PID=$$; exec {binary} {flags}"
     );
@@ -99,7 +99,7 @@ fn systemd_hears_of_readiness_life_and_the_end() {
         let count = manager.recv(&mut message)?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&message[..count]).into_owned())
     };
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+    let mut command = Command::new(program());
     command
         .args(["--listen", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", &path)

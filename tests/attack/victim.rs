@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 
-use crate::common::{Daemon, PATIENCE};
+use crate::common::{Daemon, PATIENCE, program};
 use crate::swarm::PROXY;
 
 /// What the predecessor may allocate before it is refused more, in KiB.
@@ -38,10 +38,7 @@ impl Victim {
     /// address: only [`PROXY`] speaks for others.
     pub(crate) fn ours(descriptors: Option<u32>) -> Self {
         let limit = descriptors.map(|count| format!("ulimit -n {count}"));
-        let mut command = limited(
-            limit.as_deref(),
-            Path::new(env!("CARGO_BIN_EXE_rendezvousd")),
-        );
+        let mut command = limited(limit.as_deref(), Path::new(&program()));
         command.args(["--listen", "127.0.0.1:0"]);
         command.args(["--trusted-proxy", &PROXY.to_string()]);
         let daemon = Daemon::spawn(command);

@@ -16,6 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than anything takes on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The binary that is tested: this build's, or the one that `RENDEZVOUSD`
+/// names, which may be one for another machine with its emulator before it.
+pub fn program() -> String {
+    std::env::var("RENDEZVOUSD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rendezvousd").into())
+}
+
 /// A running rendezvousd on a port of its own.
 pub struct Daemon {
     child: Child,
@@ -30,7 +36,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the binary on port 0 and waits until it is ready.
     pub fn start(flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvousd"));
+        let mut command = Command::new(program());
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         command.stdin(Stdio::null());
         Self::spawn(command)
