@@ -1,0 +1,26 @@
+// Stands in for the homeserver behind the proxies: node homeserver.mjs PORT.
+// It says what it was asked, so that a test sees which requests came here.
+import { createServer } from "node:http";
+
+const answers = {
+    "/_matrix/client/versions": () => [
+        200,
+        { versions: ["v1.15"], unstable_features: { "org.matrix.msc4108": true } },
+    ],
+    "/_matrix/client/v3/account/whoami": (request) =>
+        request.headers.authorization === "Bearer of a user"
+            ? [200, { user_id: "@user:example.org" }]
+            : [401, { errcode: "M_UNKNOWN_TOKEN", error: "Who are you?" }],
+};
+
+createServer((request, response) => {
+    const path = request.url.split("?")[0];
+    const answer = answers[path] ?? (() => [404, { errcode: "M_UNRECOGNIZED", error: request.url }]);
+    const [status, body] = answer(request);
+    response.writeHead(status, {
+        "Content-Type": "application/json",
+        "Access-Control-Allow-Origin": "*",
+        "X-Homeserver": "stand-in",
+    });
+    response.end(JSON.stringify(body));
+}).listen(Number(process.argv[2]), "127.0.0.1");
