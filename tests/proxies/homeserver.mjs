@@ -1,5 +1,6 @@
 // Stands in for the homeserver behind the proxies: node homeserver.mjs PORT.
-// It says what it was asked, so that a test sees which requests came here.
+// It numbers its answers, so that a test sees what came here and what a cache
+// said.
 import { createServer } from "node:http";
 
 const answers = {
@@ -13,6 +14,7 @@ const answers = {
             : [401, { errcode: "M_UNKNOWN_TOKEN", error: "Who are you?" }],
 };
 
+let number = 0;
 createServer((request, response) => {
     const path = request.url.split("?")[0];
     const answer = answers[path] ?? (() => [404, { errcode: "M_UNRECOGNIZED", error: request.url }]);
@@ -20,7 +22,7 @@ createServer((request, response) => {
     response.writeHead(status, {
         "Content-Type": "application/json",
         "Access-Control-Allow-Origin": "*",
-        "X-Homeserver": "stand-in",
+        "X-Answer": ++number,
     });
     response.end(JSON.stringify(body));
 }).listen(Number(process.argv[2]), "127.0.0.1");

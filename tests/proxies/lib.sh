@@ -102,7 +102,14 @@ start_homeserver() {
     echo "$port"
 }
 
-# The configuration with this run's ports and files.
+# source_of NAME VARIANT: the operator's file.
+source_of() {
+    local -A files=([nginx]=nginx.conf [caddy]=Caddyfile [apache]=apache.conf
+        [haproxy]=haproxy.cfg)
+    echo "$proxies_source/$2/${files[$1]}"
+}
+
+# The same with this run's ports and files.
 configuration() {
     sed -e "s/127\.0\.0\.1:8090/127.0.0.1:$backend/" \
         -e "s/127\.0\.0\.1:8008/127.0.0.1:$homeserver/" \
@@ -111,7 +118,7 @@ configuration() {
         -e "s#/var/cache/nginx#$directory#" \
         -e "s/listen 443/listen 127.0.0.1:$port/" \
         -e "s/bind :443/bind 127.0.0.1:$port/" \
-        -e "s/\*:443/*:$port/" "$proxies_source/$variant/$1"
+        -e "s/\*:443/*:$port/" "$(source_of "$name" "$variant")"
 }
 
 # start_proxy NAME VARIANT RENDEZVOUS-PORT HOMESERVER-PORT [PORT]
@@ -130,7 +137,7 @@ start_nginx() {
     mkdir -p "$directory/snippets"
     sed -n '/location .*(rendezvous|/,/}/{/proxy_set_header/p}' "$proxies_source/good/nginx.conf" \
         >"$directory/snippets/rendezvous-headers.conf"
-    configuration nginx.conf >"$directory/site.conf"
+    configuration >"$directory/site.conf"
     local user=
     [ "$(id -u)" != 0 ] || user='user nobody nogroup;'
     cat >"$directory/main.conf" <<-END
@@ -158,7 +165,7 @@ start_caddy() {
     {
         printf '{\n admin off\n auto_https disable_redirects\n default_bind 127.0.0.1\n'
         printf ' https_port %s\n http_port %s\n}\n' "$port" "$plain"
-        configuration Caddyfile |
+        configuration |
             sed "s#^matrix.example.org {#&\n tls $proxies/tls/fullchain.pem $proxies/tls/privkey.pem#"
     } >"$directory/Caddyfile"
     HOME=$directory XDG_DATA_HOME=$directory XDG_CONFIG_HOME=$directory in_background "$directory" \
@@ -188,13 +195,13 @@ Group nogroup'
 	RequestReadTimeout body=10,minrate=500
 	AddOutputFilterByType DEFLATE text/html text/plain text/xml text/css
 	END
-        configuration apache.conf
+        configuration
     } >"$directory/apache.conf"
     in_background "$directory" apache2 -d "$directory" -f "$directory/apache.conf" -DFOREGROUND
 }
 
 start_haproxy() {
-    configuration haproxy.cfg >"$directory/haproxy.cfg"
+    configuration >"$directory/haproxy.cfg"
     in_background "$directory" haproxy -db -f "$directory/haproxy.cfg"
 }
 

@@ -1,0 +1,282 @@
+// What must hold behind every proxy; one line a check.
+//
+//   node check.mjs RENDEZVOUSD PORT NAME:VARIANT:PORT...
+//
+// Starts rendezvousd on PORT, where the proxies look for it, and restarts it.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connect } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { Device } from "./client.mjs";
+import { tagged, transactions } from "./flows.mjs";
+
+const unstable = "/_matrix/client/unstable";
+const burst = 60;
+const plain = { "content-type": "text/plain", body: "x" };
+
+/** What a proxy does to reads, and to a body that arrives slowly. */
+const faithful = { tag: (tag) => tag, poll: 304, encoding: undefined, slow: /^HTTP\/1.1 (408|50[24]) / };
+const behaviours = {
+    // Takes the whole body before it asks us.
+    "nginx good": { ...faithful, slow: /^HTTP\/1.1 201 / },
+    // What it may cache it asks for without conditions.
+    "nginx hostile": { ...faithful, tag: (tag) => `W/${tag}`, poll: 200, encoding: "gzip" },
+    "nginx auth": { ...faithful, slow: /^HTTP\/1.1 201 / },
+    "caddy good": faithful,
+    "caddy hostile": { ...faithful, encoding: "gzip" },
+    "apache good": faithful,
+    "apache hostile": { ...faithful, tag: (tag) => tag.replace(/"$/, '-gzip"'), encoding: "gzip" },
+    // It heeds `no-transform`.
+    "haproxy good": faithful,
+    "haproxy hostile": faithful,
+};
+
+const [program, port, ...arguments_] = process.argv.slice(2);
+const proxies = arguments_.map((argument, at) => {
+    const [name, variant, port] = argument.split(":");
+    const title = `${name} ${variant}`;
+    const device = (number) => new Device(Number(port), `127.0.${at + 1}.${number}`);
+    const token = variant === "auth" && { authorization: "Bearer of a user" };
+    return { title, variant, device, token, ...behaviours[title] };
+});
+
+let [held, failed] = [0, 0];
+
+/** Runs a check behind all proxies, or those of a variant, at the same time. */
+async function check(what, run, only = () => true) {
+    const line = async (proxy) => {
+        const devices = [];
+        const device = (number) => {
+            devices.push(proxy.device(number));
+            return devices.at(-1);
+        };
+        try {
+            const said = await run({ ...proxy, device });
+            console.log(`ok     ${proxy.title.padEnd(16)} ${what}${said ? `: ${said}` : ""}`);
+            held++;
+        } catch (error) {
+            console.log(`FAILED ${proxy.title.padEnd(16)} ${what}: ${error.stack}`);
+            failed++;
+        }
+        devices.forEach((device) => device.close());
+    };
+    await Promise.all(proxies.filter(only).map(line));
+}
+
+/// The server
+
+const directory = mkdtempSync(join(tmpdir(), "rendezvousd-proxies-"));
+let server;
+
+async function start() {
+    const flags = ["--listen", `127.0.0.1:${port}`, "--trusted-proxy", "127.0.0.1", "--log-level", "warn"];
+    flags.push("--create-burst", burst, "--create-rate", 1, "--state-file", join(directory, "state"));
+    server = spawn(program, flags, { stdio: ["ignore", "ignore", "inherit"] });
+    for (let tries = 0; tries < 100; tries++) {
+        const socket = connect(Number(port), "127.0.0.1");
+        const up = await Promise.race([once(socket, "connect"), once(socket, "error")]).then(
+            () => true,
+            () => false,
+        );
+        socket.destroy();
+        if (up) return;
+        await sleep(50);
+    }
+    throw new Error("rendezvousd does not start");
+}
+
+async function stop() {
+    const ended = once(server, "exit");
+    server.kill("SIGTERM");
+    assert.deepEqual(await ended, [0, null]);
+}
+
+/// The checks
+
+async function checkFlows() {
+    await check("the homeserver has what is not ours", async ({ device, title }) => {
+        const answers = [];
+        for (let time = 0; time < 2; time++) {
+            answers.push(await device(1).ask("GET", "/_matrix/client/versions"));
+        }
+        const counts = answers.map((answer) => answer.headers["x-answer"]);
+        assert.ok(counts[0]);
+        assert.equal(counts[0] === counts[1], /nginx (good|hostile)/.test(title), "cached");
+        const { headers } = await device(1).ask("GET", "/_matrix/client/v1/rendezvousing");
+        assert.ok(headers["x-answer"]);
+    });
+    for (const path of ["/rendezvous", `${unstable}/org.matrix.msc4108/rendezvous`]) {
+        await check(`MSC4108 at ${path}`, (proxy) =>
+            tagged(proxy.device(1), proxy.device(2), path, "text/plain", proxy),
+        );
+    }
+    for (const path of ["/rendezvous", `${unstable}/org.matrix.msc3886/rendezvous`]) {
+        await check(`MSC3886 at ${path}`, (proxy) =>
+            tagged(proxy.device(1), proxy.device(2), path, "application/json", proxy),
+        );
+    }
+    for (const path of [`${unstable}/io.element.msc4388/rendezvous`, "/_matrix/client/v1/rendezvous"]) {
+        await check(`MSC4388 at ${path}`, (proxy) =>
+            transactions(proxy.device(1), proxy.device(2), path, proxy.token),
+        );
+    }
+}
+
+async function checkRefusals() {
+    await check("preflights and refusals have CORS fields, once", async ({ device }) => {
+        const phone = device(1);
+        for (const path of [
+            "/rendezvous",
+            `/rendezvous/${"x".repeat(22)}`,
+            `${unstable}/io.element.msc4388/rendezvous`,
+            "/_matrix/client/v1/rendezvous/x/y",
+        ]) {
+            const asked = { origin: "null", "access-control-request-method": "PUT" };
+            const answer = (await phone.ask("OPTIONS", path, asked)).is(204);
+            assert.match(answer.values("access-control-allow-headers").join(), /If-Match/);
+        }
+        (await phone.ask("PATCH", "/rendezvous")).is(405);
+        (await phone.ask("GET", "/rendezvous/none")).is(404);
+        const large = { ...plain, body: "x".repeat(5000) };
+        (await phone.ask("POST", "/rendezvous", large)).is(413);
+        (await device(1).ask("GET", "/rendezvous/none")).is(404);
+    });
+}
+
+async function checkForwarded() {
+    const lies = {
+        "x-forwarded-for": "192.0.2.7",
+        forwarded: "for=192.0.2.7;proto=http",
+        "x-real-ip": "192.0.2.7",
+        "x-forwarded-proto": "http",
+    };
+    await check(`each client has a quota of its own, whatever it says`, async ({ device }) => {
+        const greedy = device(3);
+        for (let created = 0; created < burst; created++) {
+            (await greedy.ask("POST", "/rendezvous", plain)).is(201);
+        }
+        for (const lie of [{}, lies, { ...lies, "x-forwarded-for": "127.0.0.1, 192.0.2.7" }]) {
+            const refused = (await greedy.ask("POST", "/rendezvous", { ...plain, ...lie })).is(429);
+            assert.ok(Number(refused.values("retry-after")) > 0);
+        }
+        (await device(4).ask("POST", "/rendezvous", plain)).is(201);
+    });
+    await check("no client makes up the scheme", async ({ device }) => {
+        const phone = device(1);
+        const { json } = (await phone.ask("POST", "/rendezvous", { ...plain, ...lies })).is(201);
+        assert.equal(new URL(json.url).origin, phone.origin);
+    });
+    await check(
+        "no client makes up the host",
+        async ({ device }) => {
+            const phone = device(1);
+            const lie = { ...plain, "x-forwarded-host": "evil.example" };
+            const { json } = (await phone.ask("POST", "/rendezvous", lie)).is(201);
+            assert.equal(new URL(json.url).origin, phone.origin);
+        },
+        ({ variant }) => variant !== "hostile",
+    );
+}
+
+async function checkWhoMayCreate() {
+    const auth = ({ variant }) => variant === "auth";
+    const create = { "content-type": "application/json", body: '{"data":"x"}' };
+    await check("who may create a session of MSC4388", async ({ device }) => {
+        const phone = device(1);
+        for (const path of [`${unstable}/io.element.msc4388/rendezvous`, "/_matrix/client/v1/rendezvous/"]) {
+            for (const authorization of [undefined, "Bearer of nobody"]) {
+                const refused = await phone.ask("POST", path, { ...create, ...(authorization && { authorization }) });
+                assert.equal(refused.status, 401);
+                assert.deepEqual(refused.values("access-control-allow-origin"), ["*"]);
+                assert.equal(refused.json.errcode, "M_MISSING_TOKEN");
+            }
+            (await phone.ask("POST", path, { ...create, authorization: "Bearer of a user" })).is(200);
+            (await phone.ask("GET", path)).is(200);
+            (await phone.ask("OPTIONS", path)).is(204);
+        }
+    }, auth);
+}
+
+/** Restarts the server while two devices of each proxy poll and write. */
+async function checkRestart() {
+    let restarted = false;
+    const restarting = (async () => {
+        await sleep(1000);
+        await stop();
+        await sleep(500);
+        await start();
+        restarted = true;
+    })();
+    await check("a restart costs 502 or 503 while it lasts, and no session", async ({ device }) => {
+        const [phone, old] = [device(5), device(6)];
+        const { json } = (await phone.ask("POST", "/rendezvous", plain)).is(201);
+        const seen = new Set();
+        // Until the server has been back for ten good answers in a row.
+        const insist = async (...request) => {
+            for (let tries = 0; tries < 1000; tries++) {
+                const answer = await request[0].ask(...request.slice(1));
+                seen.add(answer.status);
+                if (answer.status < 500) return { ...answer.is(answer.status), again: tries > 0 };
+                assert.ok([502, 503].includes(answer.status), `${answer.status}`);
+                await sleep(100);
+            }
+            throw new Error("it does not come back");
+        };
+        for (let good = 0, number = 0; good < 10; number++) {
+            const [reader, writer] = number % 2 ? [phone, old] : [old, phone];
+            const news = await insist(reader, "GET", json.url);
+            assert.equal(news.status, 200);
+            const put = { ...plain, "if-match": news.headers.etag, body: `${number}` };
+            const written = await insist(writer, "PUT", json.url, put);
+            // 412: it had been written, but the answer was lost.
+            assert.ok(written.status === 202 || (written.again && written.status === 412));
+            good = restarted ? good + 1 : 0;
+            await sleep(20);
+        }
+        return [...seen].sort().join(" ");
+    });
+    await restarting;
+}
+
+/** A minute in which nothing happens on a connection; then a write. */
+async function checkIdleMinute() {
+    await check("a write after an idle minute", async ({ device }) => {
+        const phone = device(7);
+        const opened = (await phone.ask("POST", "/rendezvous", plain)).is(201);
+        assert.ok((await phone.ask("GET", opened.json.url)).reused, "keep-alive");
+        await sleep(61_000);
+        const put = { ...plain, "if-match": opened.headers.etag };
+        const written = (await phone.ask("PUT", opened.json.url, put)).is(202);
+        return written.reused ? "over the same connection" : "over a new connection";
+    });
+}
+
+async function checkSlowBodies() {
+    await check("a body that takes 20 s", async ({ device, slow }) => {
+        const line = await device(8).trickle("/rendezvous", 20);
+        assert.match(line, slow);
+        return line;
+    });
+}
+
+try {
+    await start();
+    await checkFlows();
+    await checkRefusals();
+    await checkForwarded();
+    await checkWhoMayCreate();
+    await checkRestart();
+    await Promise.all([checkSlowBodies(), checkIdleMinute()]);
+    await stop();
+} finally {
+    server?.kill("SIGKILL");
+    rmSync(directory, { recursive: true });
+}
+console.log(`${held} checks held, ${failed} failed`);
+process.exit(failed ? 1 : 0);
