@@ -65,3 +65,66 @@ fn the_transcript_of_a_meeting_is_what_curl_shows() {
         assert_eq!(shown.trim(), expected, "{command}");
     }
 }
+
+/// Whole configurations that `tests/proxies/run` starts the real proxies with.
+const CONFIGURATIONS: [(&str, &str); 5] = [
+    ("nginx", "good/nginx.conf"),
+    ("nginx", "auth/nginx.conf"),
+    ("caddy", "good/Caddyfile"),
+    ("apache", "good/apache.conf"),
+    ("haproxy", "good/haproxy.cfg"),
+];
+
+/// What lines of such a configuration begin with, if it sends requests to us.
+const ROUTES: [&str; 5] = [
+    "location",
+    "proxy_pass",
+    "reverse_proxy",
+    "ProxyPass",
+    "use_backend",
+];
+
+/// The lines in order, each as far as it is not indentation.
+fn lines(text: &str) -> String {
+    text.lines()
+        .flat_map(|line| [line.trim(), "\n"])
+        .collect::<String>()
+}
+
+#[test]
+fn every_line_for_a_proxy_is_one_that_a_real_one_was_tried_with() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let read = |path: &str| fs::read_to_string(format!("{root}{path}")).expect(path);
+    let files = CONFIGURATIONS.map(|(kind, path)| {
+        let text = lines(&read(&format!("tests/proxies/{path}")));
+        (kind, path, text)
+    });
+    let readme = read("README.md");
+    let mut shown: Vec<&str> = Vec::new();
+    let mut fence: Option<&str> = None;
+    let mut block = String::new();
+    for line in readme.lines() {
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            let route = ROUTES.iter().any(|word| line.trim().starts_with(word));
+            let kind = fence.filter(|fence| files.iter().any(|(kind, ..)| kind == fence));
+            assert!(!route || kind.is_some(), "for which proxy? {line}");
+            block.extend([line, "\n"]);
+            continue;
+        };
+        if let Some(fence) = fence.take() {
+            let of_kind = files.iter().filter(|(kind, ..)| *kind == fence);
+            let block = lines(&std::mem::take(&mut block));
+            let found = of_kind.clone().find(|(.., text)| text.contains(&block));
+            let path = found.map(|(_, path, _)| *path);
+            assert!(of_kind.count() == 0 || path.is_some(), "{fence}:\n{block}");
+            shown.extend(path);
+        } else {
+            fence = Some(language);
+            block.clear();
+        }
+    }
+    shown.sort_unstable();
+    let mut all = CONFIGURATIONS.map(|(_, path)| path);
+    all.sort_unstable();
+    assert_eq!(shown, all, "each is shown once");
+}

@@ -1,17 +1,15 @@
 // What must hold behind every proxy; one line a check.
 //
-//   node check.mjs RENDEZVOUSD PORT NAME:VARIANT:PORT...
+//   node check.mjs DIRECTORY RENDEZVOUSD PORT NAME:VARIANT:PORT...
 //
 // Starts rendezvousd on PORT, where the proxies look for it, and restarts it.
+// DIRECTORY is theirs, with the certificates.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:net";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 
 import { Device } from "./client.mjs";
 import { tagged, transactions } from "./flows.mjs";
@@ -37,7 +35,7 @@ const behaviours = {
     "haproxy hostile": faithful,
 };
 
-const [program, port, ...arguments_] = process.argv.slice(2);
+const [directory, program, port, ...arguments_] = process.argv.slice(2);
 const proxies = arguments_.map((argument, at) => {
     const [name, variant, port] = argument.split(":");
     const title = `${name} ${variant}`;
@@ -71,12 +69,17 @@ async function check(what, run, only = () => true) {
 
 /// The server
 
-const directory = mkdtempSync(join(tmpdir(), "rendezvousd-proxies-"));
 let server;
+process.on("exit", () => server?.kill("SIGKILL"));
+process.on("SIGTERM", () => process.exit(1));
+setTimeout(() => {
+    console.log("FAILED to end within 170 s");
+    process.exit(1);
+}, 170_000).unref();
 
 async function start() {
     const flags = ["--listen", `127.0.0.1:${port}`, "--trusted-proxy", "127.0.0.1", "--log-level", "warn"];
-    flags.push("--create-burst", burst, "--create-rate", 1, "--state-file", join(directory, "state"));
+    flags.push("--create-burst", burst, "--create-rate", 1, "--state-file", `${directory}/state`);
     server = spawn(program, flags, { stdio: ["ignore", "ignore", "inherit"] });
     for (let tries = 0; tries < 100; tries++) {
         const socket = connect(Number(port), "127.0.0.1");
@@ -265,18 +268,13 @@ async function checkSlowBodies() {
     });
 }
 
-try {
-    await start();
-    await checkFlows();
-    await checkRefusals();
-    await checkForwarded();
-    await checkWhoMayCreate();
-    await checkRestart();
-    await Promise.all([checkSlowBodies(), checkIdleMinute()]);
-    await stop();
-} finally {
-    server?.kill("SIGKILL");
-    rmSync(directory, { recursive: true });
-}
+await start();
+await checkFlows();
+await checkRefusals();
+await checkForwarded();
+await checkWhoMayCreate();
+await checkRestart();
+await Promise.all([checkSlowBodies(), checkIdleMinute()]);
+await stop();
 console.log(`${held} checks held, ${failed} failed`);
 process.exit(failed ? 1 : 0);

@@ -7,7 +7,7 @@ import { connect } from "node:tls";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 
 export const host = "matrix.example.org";
-const ca = readFileSync(process.env.PROXIES_CA);
+const ca = readFileSync(`${process.argv[2]}/tls/ca.pem`);
 const decoders = { gzip: gunzipSync, br: brotliDecompressSync };
 
 export class Device {
