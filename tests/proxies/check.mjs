@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:net";
 
@@ -18,16 +19,25 @@ const unstable = "/_matrix/client/unstable";
 const burst = 60;
 const plain = { "content-type": "text/plain", body: "x" };
 
-/** What a proxy does to reads, and to a body that arrives slowly. */
-const faithful = { tag: (tag) => tag, poll: 304, encoding: undefined, slow: /^HTTP\/1.1 (408|50[24]) / };
+/**
+ * What a proxy does to reads and to a body that arrives slowly, and whether it
+ * keeps a connection to us for more than a minute.
+ */
+const faithful = {
+    tag: (tag) => tag,
+    poll: 304,
+    encoding: undefined,
+    slow: /^HTTP\/1.1 (408|50[24]) /,
+    keeps: false,
+};
 const behaviours = {
     // Takes the whole body before it asks us.
     "nginx good": { ...faithful, slow: /^HTTP\/1.1 201 / },
     // What it may cache it asks for without conditions.
     "nginx hostile": { ...faithful, tag: (tag) => `W/${tag}`, poll: 200, encoding: "gzip" },
     "nginx auth": { ...faithful, slow: /^HTTP\/1.1 201 / },
-    "caddy good": faithful,
-    "caddy hostile": { ...faithful, encoding: "gzip" },
+    "caddy good": { ...faithful, keeps: true },
+    "caddy hostile": { ...faithful, keeps: true, encoding: "gzip" },
     "apache good": faithful,
     "apache hostile": { ...faithful, tag: (tag) => tag.replace(/"$/, '-gzip"'), encoding: "gzip" },
     // It heeds `no-transform`.
@@ -79,7 +89,8 @@ setTimeout(() => {
 
 async function start() {
     const flags = ["--listen", `127.0.0.1:${port}`, "--trusted-proxy", "127.0.0.1", "--log-level", "warn"];
-    flags.push("--create-burst", burst, "--create-rate", 1, "--state-file", `${directory}/state`);
+    flags.push("--create-burst", burst, "--create-rate", 1);
+    flags.push("--state-file", `${directory}/state`, "--admin", `unix:${directory}/admin`);
     server = spawn(program, flags, { stdio: ["ignore", "ignore", "inherit"] });
     for (let tries = 0; tries < 100; tries++) {
         const socket = connect(Number(port), "127.0.0.1");
@@ -92,6 +103,13 @@ async function start() {
         await sleep(50);
     }
     throw new Error("rendezvousd does not start");
+}
+
+/** How many connections it has accepted. */
+async function accepted() {
+    const [answer] = await once(get({ socketPath: `${directory}/admin`, path: "/metrics" }), "response");
+    const metrics = (await answer.toArray()).join("");
+    return Number(/^rendezvousd_connections_accepted_total (\d+)$/m.exec(metrics)[1]);
 }
 
 async function stop() {
@@ -193,8 +211,8 @@ async function checkWhoMayCreate() {
     await check("who may create a session of MSC4388", async ({ device }) => {
         const phone = device(1);
         for (const path of [`${unstable}/io.element.msc4388/rendezvous`, "/_matrix/client/v1/rendezvous/"]) {
-            for (const authorization of [undefined, "Bearer of nobody"]) {
-                const refused = await phone.ask("POST", path, { ...create, ...(authorization && { authorization }) });
+            for (const token of [{}, { authorization: "Bearer of nobody" }]) {
+                const refused = await phone.ask("POST", path, { ...create, ...token });
                 assert.equal(refused.status, 401);
                 assert.deepEqual(refused.values("access-control-allow-origin"), ["*"]);
                 assert.equal(refused.json.errcode, "M_MISSING_TOKEN");
@@ -249,14 +267,23 @@ async function checkRestart() {
 
 /** A minute in which nothing happens on a connection; then a write. */
 async function checkIdleMinute() {
-    await check("a write after an idle minute", async ({ device }) => {
+    let turn = Promise.resolve();
+    await check("a write after an idle minute", async ({ device, keeps }) => {
         const phone = device(7);
         const opened = (await phone.ask("POST", "/rendezvous", plain)).is(201);
         assert.ok((await phone.ask("GET", opened.json.url)).reused, "keep-alive");
         await sleep(61_000);
         const put = { ...plain, "if-match": opened.headers.etag };
-        const written = (await phone.ask("PUT", opened.json.url, put)).is(202);
-        return written.reused ? "over the same connection" : "over a new connection";
+        // One after another, so that connections are counted of each alone.
+        turn = turn.catch(() => {}).then(async () => {
+            const before = await accepted();
+            const written = (await phone.ask("PUT", opened.json.url, put)).is(202);
+            const anew = (await accepted()) - before;
+            if (keeps) assert.equal(anew, 0, "connections to us");
+            const connection = (kept) => (kept ? "the same connection" : "a new one");
+            return `over ${connection(written.reused)}, to us ${connection(!anew)}`;
+        });
+        return turn;
     });
 }
 

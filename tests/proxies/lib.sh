@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # Starts reverse proxies before rendezvousd, each with one of the whole
 # configurations beside this file. To be sourced by a bash script:
 #
@@ -39,13 +40,12 @@ install_proxies() {
     else
         policy=
     fi
-    {
-        apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-                -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
-    } || missing+=(failed)
+    local installed=yes
+    apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null || installed=
     [ -z "$policy" ] || rm -f "$policy"
-    [ "${missing[-1]}" != failed ] || proxies_die "cannot install ${missing[*]}"
+    [ -n "$installed" ] || proxies_die "cannot install ${missing[*]}"
 }
 
 # An authority and a certificate for matrix.example.org in $proxies/tls.
