@@ -1,10 +1,11 @@
 // Two devices of matrix-js-sdk build MSC4108's secure channel over rendezvousd
 // and exchange messages, once for each intent of the QR code.
 //
-//   node meet.mjs http://127.0.0.1:8090
+//   node meet.mjs http://127.0.0.1:8090 [HOMESERVER]
 //
 // Signing in ("login") creates at the Matrix path; linking a new device
-// ("reciprocate") creates by way of a homeserver that redirects with 307.
+// ("reciprocate") creates by way of a homeserver that redirects with 307: the
+// one named, or else a stand-in.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -20,16 +21,16 @@ import {
 
 const MESSAGES = 5;
 const PATH = "/_matrix/client/unstable/org.matrix.msc4108/rendezvous";
-const server = process.argv[2];
+const [server, homeserver] = process.argv.slice(2);
 
 async function redirectingHomeserver() {
-    const homeserver = createServer((request, response) => {
+    const standIn = createServer((request, response) => {
         assert.deepEqual([request.method, request.url], ["POST", PATH]);
         response.writeHead(307, { Location: `${server}/rendezvous` }).end();
     });
-    homeserver.listen(0, "127.0.0.1");
-    await once(homeserver, "listening");
-    return homeserver;
+    standIn.listen(0, "127.0.0.1").unref();
+    await once(standIn, "listening");
+    return `http://127.0.0.1:${standIn.address().port}`;
 }
 
 async function meet(name, intent, endpoint) {
@@ -71,11 +72,9 @@ async function meet(name, intent, endpoint) {
 
 logger.setLevel?.("silent");
 await initAsync();
-const homeserver = await redirectingHomeserver();
-try {
-    await meet("login", QrCodeIntent.Login, `${server}${PATH}`);
-    const redirecting = `http://127.0.0.1:${homeserver.address().port}${PATH}`;
-    await meet("reciprocate by a 307", QrCodeIntent.Reciprocate, redirecting);
-} finally {
-    homeserver.close();
-}
+const redirecting = homeserver ?? (await redirectingHomeserver());
+// At once, because they mostly wait for their next poll.
+await Promise.all([
+    meet("login", QrCodeIntent.Login, `${server}${PATH}`),
+    meet("reciprocate by a 307", QrCodeIntent.Reciprocate, `${redirecting}${PATH}`),
+]);
