@@ -26,6 +26,12 @@ fn the_flags_are_those_that_help_prints() {
     assert_eq!(block("```text"), help.trim_end());
 }
 
+#[test]
+fn the_lines_for_synapse_are_those_that_a_real_one_is_given() {
+    let lines = include_str!("synapse/homeserver.yaml");
+    assert_eq!(block("```yaml"), lines.trim_end());
+}
+
 /// The commands of the transcript, each with what it prints.
 fn transcript() -> Vec<(String, String)> {
     let mut steps: Vec<(String, String)> = Vec::new();
