@@ -123,6 +123,10 @@ pub struct Flags {
     #[argh(option, arg_name = "path")]
     pub state_file: Option<PathBuf>,
 
+    /// have no page that checks the rendezvous, at /check below --prefix
+    #[argh(switch)]
+    pub no_check_page: bool,
+
     /// what to log: off, error, warn, info (the default), debug or trace
     #[argh(
         option,

@@ -166,6 +166,7 @@ fn protocols(flags: &Flags) -> api::Settings {
             rate: flags.create_rate,
             burst: flags.create_burst,
         },
+        check_page: !flags.no_check_page,
     }
 }
 

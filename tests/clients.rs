@@ -262,6 +262,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
         sign_in_ttl: Duration::from_millis(500),
         max_bytes: 4096,
         allowance: Allowance { rate: 1, burst: 10 },
+        check_page: false,
     };
     let api = Arc::new(Api::new(store, Clock, settings));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();

@@ -147,6 +147,7 @@ fn api() -> Api {
             rate: 60_000,
             burst: 60_000,
         },
+        check_page: false,
         ttl: minute,
         sign_in_ttl: 5 * minute,
         max_bytes: 4096,

@@ -2,6 +2,7 @@
 //! protocols. A request and the store in, a response out, no I/O.
 
 mod answer;
+mod check;
 mod counters;
 mod msc4388;
 mod tag;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub max_bytes: usize,
     /// How many sessions one client may create.
     pub allowance: Allowance,
+    /// Whether there is a page that checks all this.
+    pub check_page: bool,
 }
 
 /// The protocols on top of one store.
@@ -102,6 +105,8 @@ impl Wire {
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place<'a> {
+    /// The page that checks the rest.
+    Check,
     /// Where sessions are created.
     Create,
     /// A session, if there can be one of that name.
@@ -150,6 +155,8 @@ impl Api {
         .find_map(|(base, wire)| {
             let place = match path.strip_prefix(base)? {
                 "" | "/" => Place::Create,
+                // No session's name: those are longer.
+                "/check" if wire == Wire::Redirected && self.settings.check_page => Place::Check,
                 rest => match rest.strip_prefix('/')?.split_once('/') {
                     None => Place::Session(SessionId::parse(&rest[1..])),
                     Some((id, name)) if matches!(wire, Wire::Msc4388(_)) && !name.contains('/') => {
@@ -272,7 +279,9 @@ impl Api {
             (Place::Transaction(id, name), Method::Put) => {
                 self.msc4388_write(id, Some(name), stability, request)
             }
-            (Place::Transaction(..), _) => answer::method_not_allowed("PUT, OPTIONS"),
+            (Place::Transaction(..) | Place::Check, _) => {
+                answer::method_not_allowed("PUT, OPTIONS")
+            }
         }
     }
 
@@ -290,6 +299,8 @@ impl Api {
         *spoken = route.wire.only();
         match (route.wire, route.place, &request.head.method) {
             (_, _, Method::Options) => answer::preflight(),
+            (_, Place::Check, Method::Get | Method::Head) => check::page(),
+            (_, Place::Check, _) => answer::method_not_allowed("GET, HEAD, OPTIONS"),
             (wire, Place::Create, Method::Post) => {
                 let protocol = wire.protocol(&request.head);
                 *spoken = Some(protocol);
@@ -360,6 +371,7 @@ mod tests {
                 rate: 20,
                 burst: 30,
             },
+            check_page: true,
         };
         Api::new(store, Clock, settings)
     }
@@ -381,6 +393,7 @@ mod tests {
                 let route = api.route(&path)?;
                 assert_eq!((route.wire, route.base), (wire, base));
                 Some(match route.place {
+                    Place::Check => "check".to_owned(),
                     Place::Create => "create".to_owned(),
                     Place::Session(id) => format!("session {}", id.is_some()),
                     Place::Transaction(id, name) => format!("{name} {}", id.is_some()),
@@ -390,6 +403,9 @@ mod tests {
             assert_eq!(place("/").as_deref(), Some("create"));
             assert_eq!(place(&format!("/{ID}")).as_deref(), Some("session true"));
             assert_eq!(place("/other").as_deref(), Some("session false"));
+            let checks = wire == Wire::Redirected;
+            let checked = if checks { "check" } else { "session false" };
+            assert_eq!(place("/check").as_deref(), Some(checked));
             let transactions = matches!(wire, Wire::Msc4388(_));
             let named = transactions.then_some("t.1 true");
             assert_eq!(place(&format!("/{ID}/t.1")).as_deref(), named);

@@ -13,6 +13,8 @@ pub enum Body {
     Empty,
     /// Text made for this answer.
     Text(String),
+    /// Text that is always the same.
+    Fixed(&'static str),
     /// A session's payload, shared with the store.
     Content(Content),
 }
@@ -22,6 +24,7 @@ impl Body {
         match self {
             Self::Empty => b"",
             Self::Text(text) => text.as_bytes(),
+            Self::Fixed(text) => text.as_bytes(),
             Self::Content(content) => content.payload(),
         }
     }

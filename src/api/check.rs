@@ -1,0 +1,32 @@
+//! The page at `{prefix}/check`, with which an operator sees whether the
+//! rendezvous works through his proxy, and what to change if not.
+
+use crate::http::{Body, Response};
+
+/// The page. Its script goes through the protocols twice: from this origin,
+/// and from a frame that has none and so meets CORS as a web client does.
+const PAGE: &str = include_str!("check.html");
+
+/// An answer costs no more memory than the largest of a protocol.
+const _: () = assert!(PAGE.len() <= 20 * 1024 && PAGE.len() < super::BODY_LIMIT);
+
+/// - The hashes let the page's own style and script through and nothing else
+///   (CSP level 3, section 2.3.1); the frame inherits them and has the same
+///   script.
+/// - It may connect anywhere, for the homeserver may be anywhere.
+/// - The page is for people: no other site may read it or frame it.
+const FIELDS: &str = concat!(
+    "Content-Type: text/html; charset=utf-8\r\n",
+    "Content-Security-Policy: default-src 'none'; ",
+    "style-src 'sha256-BUoNN4rGTmsF2x15wUvFw/OfqGZzJsaoYN2Qbu2dUbQ='; ",
+    "script-src 'sha256-/z6Y4ONin0kIeaykFsyCWjTnQHjEmgci/GmFYEO4U1o='; ",
+    "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
+    "Cache-Control: no-store\r\n",
+    "X-Content-Type-Options: nosniff\r\n",
+    "Referrer-Policy: no-referrer\r\n",
+);
+
+/// The page's answer.
+pub(super) fn page() -> Response {
+    Response::new(200, FIELDS).with(Body::Fixed(PAGE))
+}

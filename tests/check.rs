@@ -1,0 +1,164 @@
+//! The page with which an operator checks the rendezvous. What it finds is
+//! tried in a browser by tests/browser/run.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::{Answer, Daemon};
+
+/// What a browser sends that goes to an address.
+const NAVIGATION: [(&str, &str); 4] = [
+    ("Sec-Fetch-Dest", "document"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Site", "none"),
+    ("Sec-Fetch-User", "?1"),
+];
+
+fn page(daemon: &Daemon, path: &str) -> Answer {
+    let answer = daemon.request("GET", path, &NAVIGATION, "");
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    answer
+}
+
+/// The texts of the elements of that name.
+fn texts<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
+    let (opening, closing) = (format!("\n<{name}>"), format!("</{name}>"));
+    let parts = html.split(&opening).skip(1);
+    parts
+        .map(|part| part.split(&closing).next().unwrap())
+        .collect()
+}
+
+/// The hash of a text as a policy names it, by coreutils.
+fn hash(text: &str) -> String {
+    let mut command = Command::new("sha256sum");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap().stdout;
+    let digits = str::from_utf8(&output[..64]).unwrap();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..64).step_by(2).map(byte).collect();
+    format!("'sha256-{}'", STANDARD.encode(bytes))
+}
+
+#[test]
+fn the_page_is_for_people_and_for_nobody_else() {
+    let daemon = Daemon::start(&[]);
+    let answer = page(&daemon, "/rendezvous/check");
+    for (name, value) in [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+    ] {
+        assert_eq!(answer.field(name), Some(value));
+    }
+    let shared = |(name, _): &(String, String)| name.starts_with("Access-Control");
+    assert!(!answer.fields.iter().any(shared), "{:?}", answer.fields);
+    assert!(answer.body.len() <= 20 * 1024, "{}", answer.body.len());
+    assert!(answer.text().starts_with("<!doctype html>"));
+}
+
+#[test]
+fn the_policy_lets_through_what_is_in_the_page_and_no_more() {
+    let daemon = Daemon::start(&[]);
+    let answer = page(&daemon, "/rendezvous/check");
+    let html = answer.text();
+    let policy = answer.field("Content-Security-Policy").unwrap();
+    let [style] = texts(html, "style")[..] else {
+        panic!("styles");
+    };
+    let [script] = texts(html, "script")[..] else {
+        panic!("scripts");
+    };
+    let expected = [
+        "default-src 'none'".to_owned(),
+        format!("style-src {}", hash(style)),
+        format!("script-src {}", hash(script)),
+        "connect-src http: https:".to_owned(),
+        "base-uri 'none'".to_owned(),
+        "form-action 'none'".to_owned(),
+        "frame-ancestors 'none'".to_owned(),
+    ];
+    assert_eq!(policy.split("; ").collect::<Vec<_>>(), expected);
+    // Nothing that would be fetched, or stay.
+    for word in [
+        " src=",
+        "href=",
+        "url(",
+        "@import",
+        "localStorage",
+        "cookie",
+    ] {
+        assert!(!html.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn the_page_says_which_version_it_checks() {
+    let daemon = Daemon::start(&[]);
+    let version = concat!(">rendezvousd ", env!("CARGO_PKG_VERSION"), "<");
+    assert!(page(&daemon, "/rendezvous/check").text().contains(version));
+}
+
+#[test]
+fn the_page_is_at_the_prefix_only() {
+    for (prefix, path) in [("/meet/here", "/meet/here/check"), ("/", "/check")] {
+        let daemon = Daemon::start(&["--prefix", prefix]);
+        page(&daemon, path);
+        for other in ["/rendezvous/check", "/_matrix/client/v1/rendezvous/check"] {
+            let answer = daemon.request("GET", other, &[], "");
+            assert_eq!(answer.status, 404, "{other}");
+        }
+    }
+}
+
+#[test]
+fn head_and_other_methods_are_answered_as_everywhere() {
+    let daemon = Daemon::start(&[]);
+    let path = "/rendezvous/check";
+    let whole = page(&daemon, path);
+    let head = daemon.request("HEAD", path, &NAVIGATION, "");
+    assert_eq!(head.status, 200);
+    for name in ["Content-Length", "Content-Type", "Content-Security-Policy"] {
+        assert_eq!(head.field(name), whole.field(name), "{name}");
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let answer = daemon.request(method, path, &[], "");
+        answer.assert_error(405, "M_UNRECOGNIZED");
+        assert_eq!(answer.field("Allow"), Some("GET, HEAD, OPTIONS"));
+    }
+    assert_eq!(daemon.request("OPTIONS", path, &[], "").status, 204);
+    for below in ["/rendezvous/check/", "/rendezvous/check/x"] {
+        assert_eq!(daemon.request("GET", below, &[], "").status, 404);
+    }
+}
+
+#[test]
+fn it_can_be_turned_off() {
+    let daemon = Daemon::start(&["--no-check-page"]);
+    let answer = daemon.request("GET", "/rendezvous/check", &[], "");
+    answer.assert_error(404, "M_NOT_FOUND");
+}
+
+#[test]
+fn many_pages_that_are_asked_for_at_once_all_come() {
+    let daemon = Daemon::start(&["--workers", "1"]);
+    let length = page(&daemon, "/rendezvous/check").body.len();
+    let mut client = daemon.connect();
+    let request = "GET /rendezvous/check HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.send(request.repeat(100).as_bytes());
+    for _ in 0..100 {
+        assert_eq!(client.answer(false).unwrap().body.len(), length);
+    }
+}
