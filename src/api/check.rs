@@ -19,7 +19,7 @@ const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "style-src 'sha256-BUoNN4rGTmsF2x15wUvFw/OfqGZzJsaoYN2Qbu2dUbQ='; ",
-    "script-src 'sha256-/z6Y4ONin0kIeaykFsyCWjTnQHjEmgci/GmFYEO4U1o='; ",
+    "script-src 'sha256-2lt+8xdFeHlPd+Vffa2NYAv40L9WqIBwXA+FVYNCXCo='; ",
     "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store\r\n",
     "X-Content-Type-Options: nosniff\r\n",
