@@ -18,8 +18,8 @@ const _: () = assert!(PAGE.len() <= 20 * 1024 && PAGE.len() < super::BODY_LIMIT)
 const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
-    "style-src 'sha256-BUoNN4rGTmsF2x15wUvFw/OfqGZzJsaoYN2Qbu2dUbQ='; ",
-    "script-src 'sha256-2lt+8xdFeHlPd+Vffa2NYAv40L9WqIBwXA+FVYNCXCo='; ",
+    "style-src 'sha256-xqwQLFS8uJpg/G1xF3vqr1yyka3jlCOCeVa+iv3yciw='; ",
+    "script-src 'sha256-SGpeb+NuuPYwWRRTArJM1sFkodehXeHMygYuaLF80OE='; ",
     "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store\r\n",
     "X-Content-Type-Options: nosniff\r\n",
