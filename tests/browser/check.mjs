@@ -1,24 +1,19 @@
 // What the check page finds behind proxies, and whether what it advises helps.
 //
-//   node check.mjs ADVICE RENDEZVOUSD ADMIN HOMESERVER SILENT REDIRECTING NAME:VARIANT:PORT...
+//   node check.mjs ADVICE ADMIN HOMESERVER SILENT REDIRECTING NAME:VARIANT:PORT...
 //
 // Starts the homeservers on these ports. For every page that finds something
-// the directives it shows are written to ADVICE/NAME-VARIANT. RENDEZVOUSD is
-// the program, ADMIN the operator's port of the one behind the proxies.
+// the directives it shows are written to ADVICE/NAME-VARIANT. ADMIN is the
+// operator's port of the server behind the proxies.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createInterface } from "node:readline";
 
 import { check, conclude, host, start } from "./browser.mjs";
 import * as homeservers from "./homeservers.mjs";
+import { lines, picture } from "./page.mjs";
 
-const [advice, program, admin, homeserver, silent, redirecting, ...proxies] = process.argv.slice(2);
-const pictures = new URL("../../target/browser/", import.meta.url).pathname;
-
-/** Which pages are pictured in all ways; the others on a phone by day. */
-const pictured = ["nginx-good", "nginx-hostile", "nginx-silent"];
+const [advice, admin, homeserver, silent, redirecting, ...proxies] = process.argv.slice(2);
 
 const titles = [
     "Reachable", "Web clients", "Address", "Create", "Read", "Poll", "Write", "Stale write", "Caches", "Cancel",
@@ -80,28 +75,6 @@ const found = {
     },
 };
 
-/** The lines of the page once it is done. */
-async function lines(page) {
-    await page.waitForFunction(() => !document.getElementById("again").disabled && document.querySelector("li"), null, {
-        timeout: 60_000,
-    });
-    const seen = await page.$$eval("li", (items) =>
-        items.map((item) => ({
-            grade: item.className,
-            word: item.querySelector("b").textContent,
-            title: item.querySelector("strong").textContent.replace(":", ""),
-            text: [...item.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("").trim(),
-            change: item.querySelector("p")?.textContent,
-            pre: item.querySelector("pre")?.textContent ?? "",
-        })),
-    );
-    for (const line of seen.filter(({ change }) => change?.endsWith(" See above."))) {
-        line.change = line.change.replace(" See above.", "");
-        line.pre = seen.find(({ change }) => change === line.change).pre;
-    }
-    return seen;
-}
-
 const words = { ok: "Good", warn: "Improve", bad: "Broken", skip: "Not checked" };
 
 /** Compares what was found with what is expected; what is not named is good. */
@@ -114,17 +87,6 @@ function compare(seen, expected) {
         assert.match(text, says, title);
         if (shows) assert.match(pre, shows, title);
         assert.equal(Boolean(change), Boolean(shows), title);
-    }
-}
-
-/** Pictures of the page on phone and desktop, by day and night. */
-async function picture(page, name) {
-    for (const [width, scheme] of [[360, "light"], [1280, "dark"], [360, "dark"], [1280, "light"]].slice(0, pictured.includes(name) ? 4 : 1)) {
-        await page.emulateMedia({ colorScheme: scheme });
-        await page.setViewportSize({ width, height: 800 });
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-        assert.ok(!wide, `wider than ${width}`);
-        await page.screenshot({ path: `${pictures}${name}-${width}-${scheme}.png`, fullPage: true });
     }
 }
 
@@ -168,51 +130,6 @@ await check("no page leaves a session", async () => {
     const value = (name) => Number(metrics.match(new RegExp(`^${name} (\\d+)$`, "m"))[1]);
     assert.equal(value("rendezvousd_sessions"), 0);
     assert.ok(value("rendezvousd_sessions_created_total") > 4 * proxies.length);
-});
-
-/** Starts another rendezvousd, alone; its port and how to end it. */
-async function alone(...flags) {
-    const server = spawn(program, ["--listen", "127.0.0.1:0", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
-    for await (const line of createInterface(server.stderr)) {
-        const [, port] = line.match(/ready on http:\/\/127\.0\.0\.1:(\d+)/) ?? [];
-        if (port) return [port, () => server.kill()];
-    }
-    throw new Error("rendezvousd does not start");
-}
-
-await check("a quota that is used up has its own words", async () => {
-    const [port, end] = await alone("--trusted-proxy", "none", "--create-burst", "2", "--create-rate", "1");
-    const page = await browser.newPage();
-    await page.goto(`http://127.0.0.1:${port}/rendezvous/check`);
-    const seen = await lines(page);
-    end();
-    for (const title of ["MSC3886", "MSC4388", "Delegation"]) {
-        const { grade, text, pre } = seen.find((line) => line.title === title);
-        assert.equal(grade, "warn");
-        assert.match(text, /^too many sessions from your address\. Check again in [1-9]\d* s\./, title);
-        assert.match(pre, /X-Forwarded-For/);
-    }
-    await picture(page, "quota");
-    await page.close();
-});
-
-await check("a report can be had where the clipboard is denied", async () => {
-    const [port, end] = await alone();
-    const page = await browser.newPage();
-    // A name is not trusted as loopback addresses are: no clipboard.
-    await page.goto(`http://${host}:${port}/rendezvous/check`);
-    const seen = await lines(page);
-    end();
-    assert.equal(await page.evaluate(() => isSecureContext), false);
-    await page.click("#copy");
-    assert.match(await page.textContent("#copied"), /copy it from there/);
-    const selected = await page.$eval("#report", (area) => area.value.slice(area.selectionStart, area.selectionEnd));
-    assert.match(selected, /^rendezvousd \d+\.\d+\.\d+ at http:\/\/matrix/);
-    for (const { word, title, text } of seen) assert.ok(selected.includes(`${word}: ${title}: ${text}`), title);
-    // Addresses of sessions do not belong in an issue.
-    assert.doesNotMatch(selected, /[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])/);
-    await picture(page, "report");
-    await page.close();
 });
 
 await browser.close();

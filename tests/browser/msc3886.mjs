@@ -8,6 +8,9 @@ globalThis.Buffer = Buffer;
 /** Both intents, at both paths. */
 export async function run({ server }) {
     await prepare();
-    const login = await meet("login at the Matrix path", Login, server, true);
-    return `${login}; ${await meet("reciprocate at the prefix", Reciprocate, server, false)}`;
+    const meetings = [
+        meet("login at the Matrix path", Login, server, true),
+        meet("reciprocate at the prefix", Reciprocate, server, false),
+    ];
+    return (await Promise.all(meetings)).join("; ");
 }
