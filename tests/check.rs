@@ -162,3 +162,32 @@ fn many_pages_that_are_asked_for_at_once_all_come() {
         assert_eq!(client.answer(false).unwrap().body.len(), length);
     }
 }
+
+/// What stands in quotes behind each of the calls.
+fn quoted<'a>(text: &'a str, call: &str) -> Vec<&'a str> {
+    let calls = text.split(call).skip(1);
+    calls.map(|rest| rest.split('\'').next().unwrap()).collect()
+}
+
+#[test]
+fn the_readme_explains_every_line() {
+    let daemon = Daemon::start(&[]);
+    let answer = page(&daemon, "/rendezvous/check");
+    let mut titles = quoted(answer.text(), " line('");
+    titles.extend(quoted(answer.text(), " step('"));
+    assert!(titles.len() > 18, "{titles:?}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let table = readme.split("\n| line |").nth(1).expect("the table");
+    let table = table.split("\n\n").next().unwrap();
+    let mut explained: Vec<&str> = table
+        .lines()
+        .skip(2)
+        .flat_map(|row| row.split('|').nth(1).unwrap().split(", "))
+        .map(str::trim)
+        .collect();
+    titles.sort_unstable();
+    titles.dedup();
+    explained.sort_unstable();
+    assert_eq!(explained, titles);
+}

@@ -19,7 +19,7 @@ const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "style-src 'sha256-xqwQLFS8uJpg/G1xF3vqr1yyka3jlCOCeVa+iv3yciw='; ",
-    "script-src 'sha256-SGpeb+NuuPYwWRRTArJM1sFkodehXeHMygYuaLF80OE='; ",
+    "script-src 'sha256-5g60ec/UpsqEvU8tcIWZQ5IetBdG7kdKUpT96ZybXZ4='; ",
     "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store\r\n",
     "X-Content-Type-Options: nosniff\r\n",

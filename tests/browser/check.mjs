@@ -17,7 +17,7 @@ const [advice, admin, homeserver, silent, redirecting, ...proxies] = process.arg
 
 const titles = [
     "Reachable", "Web clients", "Address", "Create", "Read", "Poll", "Write", "Stale write", "Caches", "Cancel",
-    "ETag", "Compression", "Clocks", "Time per request", "MSC3886", "MSC4388", "MSC4388, discovery",
+    "ETag", "Compression", "Clocks", "Time per request", "MSC3886", "MSC4388", "MSC4388 discovery",
     "Advertisement", "Delegation", "Sign-in",
 ];
 
@@ -68,7 +68,7 @@ const found = {
     "nginx nameless": { Address: ["bad", /told http:\/\/127\.0\.0\.1:\d+, without TLS/, /X-Forwarded-Host/] },
     "nginx silent": {
         MSC4388: ["skip", /does not lead here/],
-        "MSC4388, discovery": ["warn", /io\.element\.msc4388/, /location ~/],
+        "MSC4388 discovery": ["warn", /io\.element\.msc4388/, /location ~/],
         Advertisement: ["bad", /no org\.matrix\.msc4108/, /msc4108_delegation_endpoint: "https:\/\/matrix/],
         Delegation: ["bad", /gets 404/, /msc4108_delegation_endpoint: "https:\/\/matrix.*\/rendezvous"/],
         "Sign-in": ["bad", /no device authorization grant/],
@@ -96,7 +96,7 @@ async function compareFiles(page) {
     const trimmed = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean).join("\n");
     for (const [proxy, file] of Object.entries(files)) {
         await page.selectOption("#proxy", proxy);
-        const { pre } = (await lines(page)).find(({ title }) => title === "MSC4388, discovery");
+        const { pre } = (await lines(page)).find(({ title }) => title === "MSC4388 discovery");
         const whole = readFileSync(new URL(`../proxies/good/${file}`, import.meta.url), "utf8");
         assert.ok(trimmed(whole).includes(trimmed(pre)), `${proxy}: ${pre}`);
     }
