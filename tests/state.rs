@@ -5,10 +5,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{Answer, Daemon};
+use common::{Answer, Daemon, program};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -110,6 +111,24 @@ fn date(answer: &Answer, name: &str) -> SystemTime {
 fn distance(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other)
         .unwrap_or_else(|error| error.duration())
+}
+
+#[test]
+fn a_start_that_fails_keeps_the_sessions_for_the_next() {
+    let directory = Directory::new("failing");
+    let daemon = directory.start(&[]);
+    let (path, before) = tagged(&daemon, TEXT);
+    stop(daemon);
+    // Too few descriptors for the workers.
+    let line = "ulimit -n 9 && exec \"$0\" --listen 127.0.0.1:0 --state-file \"$1\"";
+    let mut failing = Command::new("sh");
+    failing.args(["-c", line, &program()]).arg(directory.file());
+    let output = failing.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("1 sessions of the last run go on"), "{log}");
+    let daemon = directory.start(&[]);
+    assert_eq!(read(&daemon, &path).etag(), before.etag());
 }
 
 #[test]
