@@ -27,26 +27,29 @@ proxies_die() {
 # Debian's programs. Their services are not started: these run on ports, and in
 # a directory, of their own.
 install_proxies() {
-    local missing=() tool policy=/usr/sbin/policy-rc.d
+    local missing=() tool
     for tool in nginx:nginx caddy:caddy apache2:apache2-bin haproxy:haproxy \
         openssl:openssl node:nodejs; do
         command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     echo "installing ${missing[*]}" >&2
-    # Debian's way to say that no service starts; the machine's own stays.
+    without_services "${missing[@]}" || proxies_die "cannot install ${missing[*]}"
+}
+
+# Debian's way to say that no service starts, for as long as it takes; a file
+# of the machine's own stays.
+without_services() (
+    policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' INT TERM
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
-    else
-        policy=
     fi
-    local installed=yes
     apt-get update -qq &&
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null || installed=
-    [ -z "$policy" ] || rm -f "$policy"
-    [ -n "$installed" ] || proxies_die "cannot install ${missing[*]}"
-}
+            -o DPkg::Lock::Timeout=300 "$@" >/dev/null
+)
 
 # An authority and a certificate for matrix.example.org in $proxies/tls.
 make_certificate() {
@@ -68,9 +71,15 @@ make_certificate() {
     cat "$tls/fullchain.pem" "$tls/privkey.pem" >"$tls/haproxy.pem"
 }
 
+# A port that nothing listens on, and that the kernel gives to nobody who
+# connects: whoever listens there may stop for a while.
 free_port() {
-    node -e 'const s = require("net").createServer().listen(0, "127.0.0.1",
-        () => { console.log(s.address().port); s.close() })'
+    node -e 'const listen = () => {
+        const port = 20000 + Math.floor(Math.random() * 12000)
+        const s = require("net").createServer().on("error", listen)
+        s.listen(port, "127.0.0.1", () => { console.log(port); s.close() })
+    }
+    listen()'
 }
 
 # await_port PORT DIRECTORY: until somebody listens; else says what the log says.
