@@ -23,16 +23,18 @@ const shared = {
     "Access-Control-Allow-Headers": "Content-Type, Authorization",
 };
 
+/** What one of a kind answers. */
+export function respond(kind, request, response) {
+    const asked = `${request.method} ${request.url}`;
+    if (kind === "redirecting" && asked === `POST ${unstable}/org.matrix.msc4108/rendezvous`)
+        return response.writeHead(307, { ...shared, Location: "/rendezvous" }).end();
+    if (request.method === "OPTIONS") return response.writeHead(200, shared).end();
+    const body = answers[kind][asked];
+    response.writeHead(body ? 200 : 404, { ...shared, "Content-Type": "application/json" });
+    response.end(JSON.stringify(body ?? { errcode: "M_UNRECOGNIZED", error: asked }));
+}
+
 /** Starts one of a kind on a port. */
 export function start(kind, port) {
-    const server = createServer((request, response) => {
-        const asked = `${request.method} ${request.url}`;
-        if (kind === "redirecting" && asked === `POST ${unstable}/org.matrix.msc4108/rendezvous`)
-            return response.writeHead(307, { ...shared, Location: "/rendezvous" }).end();
-        if (request.method === "OPTIONS") return response.writeHead(200, shared).end();
-        const body = answers[kind][asked];
-        response.writeHead(body ? 200 : 404, { ...shared, "Content-Type": "application/json" });
-        response.end(JSON.stringify(body ?? { errcode: "M_UNRECOGNIZED", error: asked }));
-    });
-    return server.listen(port, "127.0.0.1");
+    return createServer((request, response) => respond(kind, request, response)).listen(port, "127.0.0.1");
 }
