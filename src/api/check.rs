@@ -20,7 +20,7 @@ const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "style-src 'sha256-iSg8WK5rSjtryHgq41loG9xrj93P8Cl1QlMvkFEP5RM='; ",
-    "script-src 'sha256-wMyYBXVRxER67UhT+Teg6C1Ug+286LEqRJBFEnBeBUI='; ",
+    "script-src 'sha256-3c7NRkKQAG9s1QQrCweH9yNo4ep7WKl71h8yV+LLCTU='; ",
     "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store, no-transform\r\n",
     "X-Content-Type-Options: nosniff\r\n",

@@ -58,8 +58,8 @@ async function site(handler) {
 function pass(request, response, port) {
     const { method, url, headers } = request;
     const onward = connect({ host: "127.0.0.1", port, method, path: url, headers }, (answer) => {
-        response.writeHead(answer.statusCode, answer.headers);
-        answer.pipe(response);
+        for (const [name, value] of Object.entries(answer.headers)) response.appendHeader(name, value);
+        answer.pipe(response.writeHead(answer.statusCode));
     });
     onward.on("error", () => response.destroy());
     request.pipe(onward);
@@ -131,7 +131,7 @@ await holds("a homeserver that routes the exact path only", async () => {
         else homeservers.respond("homeserver", request, response);
     });
     assert.equal(grade, "bad", text);
-    assert.match(text, /^Read: 404/);
+    assert.match(text, /told http:\/\/127\.0\.0\.1:\d+\. Read: 404/);
     assert.match(pre, /msc\(3886\|4108\)/);
 });
 
@@ -141,6 +141,14 @@ await holds("a homeserver with a rendezvous of its own", async () => {
     assert.equal(grade, "warn", text);
     assert.match(text, /another rendezvous answers/);
     assert.match(pre, /msc4108_delegation_endpoint/);
+});
+
+await holds("a homeserver that limits itself", async () => {
+    const { grade, text } = await elsewhere((_, response) =>
+        response.writeHead(429, { "Access-Control-Allow-Origin": "*" }).end("slow down"),
+    );
+    assert.equal(grade, "bad", text);
+    assert.match(text, /^429 from something in between/);
 });
 
 await holds("a homeserver that answers nonsense", async () => {
@@ -180,9 +188,32 @@ await holds("a check that fails says so", async () => {
 
 await holds("a rendezvous at the root", async () => {
     const port = await alone("--prefix", "/");
-    const [, seen] = await open(`http://127.0.0.1:${port}/check`);
+    const silent = await site((request, response) => homeservers.respond("silent", request, response));
+    const [, seen] = await open(`http://127.0.0.1:${port}/check`, `http://127.0.0.1:${silent}`);
     assert.equal(seen("Read").grade, "ok");
-    assert.match(seen("Delegation").grade, /ok/);
+    assert.match(seen("MSC4388").pre, /^location ~ \^\/ \{/);
+});
+
+await holds("a rendezvous that takes less than the page writes", async () => {
+    const port = await alone("--max-bytes", "512");
+    const [, seen] = await open(`http://127.0.0.1:${port}/rendezvous/check`);
+    assert.equal(seen("MSC3886").grade, "warn");
+    assert.match(seen("MSC3886").text, /see --max-bytes/);
+    // Where it looks for a homeserver there is rendezvousd.
+    assert.match(seen("Advertisement").text, /no homeserver/);
+    assert.equal(seen("Sign-in").grade, "skip");
+});
+
+await holds("a page whose script a proxy forbids", async () => {
+    const port = await alone();
+    const proxy = await site((request, response) => {
+        response.appendHeader("Content-Security-Policy", "default-src 'self'");
+        pass(request, response, port);
+    });
+    const page = await browser.newPage();
+    ends.push(() => page.close());
+    await page.goto(`http://127.0.0.1:${proxy}/rendezvous/check`);
+    assert.match(await page.textContent("#summary"), /the proxy adds a Content-Security-Policy/);
 });
 
 await browser.close();

@@ -31,7 +31,7 @@ const found = {
         ETag: ["warn", /became W\/"[0-9a-f]{16}"\. rendezvousd undoes that/, /gzip off;/],
         Compression: ["warn", /gzip/, /gzip off;/],
         MSC3886: ["bad", /^Poll: .*200/, /proxy_cache off;/],
-        Delegation: ["bad", /^Poll: .*200/, /proxy_cache off;/],
+        Delegation: ["bad", / Poll: .*200/, /proxy_cache off;/],
     },
     "caddy hostile": { Compression: ["warn", /zstd|gzip/, /encode @others/] },
     "apache hostile": {
@@ -47,26 +47,26 @@ const found = {
     "nginx deaf": { "Web clients": ["bad", /may not write: OPTIONS gives 403/, /add_header/] },
     "nginx charset": {
         Read: ["bad", /text\/plain became text\/plain; charset=utf-8/, /charset off;/],
-        Delegation: ["bad", /^Read: text\/plain became/, /charset off;/],
+        Delegation: ["bad", / Read: text\/plain became/, /charset off;/],
     },
     "nginx expires": {
         Caches: ["warn", /Cache-Control became “.*max-age=3600/, /expires off;/],
-        Clocks: ["warn", /Expires is 3\d\d\d s after Date/, /expires off;/],
+        Clocks: ["warn", /Expires 3\d\d\d s, not/, /expires off;/],
         MSC3886: ["warn", /Cache-Control/, /expires off;/],
-        Delegation: ["warn", /^Caches: Cache-Control/, /expires off;/],
+        Delegation: ["warn", / Caches: Cache-Control/, /expires off;/],
     },
     "nginx errors": {
         Cancel: ["bad", /no answer that a web client may read/, /proxy_intercept_errors off;/],
         MSC3886: ["bad", /^Cancel: no answer/, /proxy_intercept_errors off;/],
         MSC4388: ["bad", /^Read again at .*: no answer/, /add_header X-Rendezvous/],
-        Delegation: ["bad", /^Cancel: no answer/, /proxy_intercept_errors off;/],
+        Delegation: ["bad", / Cancel: no answer/, /proxy_intercept_errors off;/],
     },
     "nginx caches": {
         Caches: ["bad", /older message/, /proxy_cache off;/],
         Cancel: ["bad", /200 .*instead of 404/, /proxy_cache off;/],
         MSC3886: ["bad", /^Caches: .*older/, /proxy_cache off;/],
         MSC4388: ["bad", /^Caches at .*older/, /proxy_cache off;/],
-        Delegation: ["bad", /^Caches: .*older/, /proxy_cache off;/],
+        Delegation: ["bad", / Caches: .*older/, /proxy_cache off;/],
     },
     "nginx shares-mended": {
         Advertisement: ["bad", /no homeserver answers web clients/],
