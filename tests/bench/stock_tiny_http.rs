@@ -1,34 +1,45 @@
 //! The same store behind a stock `tiny_http::Server`, for the README's
-//! section on why we do not face the network with it. Sessions are created
-//! by `POST /rendezvous` and read by `GET`; four threads, no limits beyond
-//! tiny_http's own. Not for use.
+//! section on why we do not face the network with it, and for its figures:
+//! create, read, poll, write and delete as MSC3886 has them, with the header
+//! fields that rendezvousd sends; four threads, no limits beyond tiny_http's
+//! own. Not for use.
 //!
-//! `cargo run --release --example stock-tiny-http -- 127.0.0.1:8091`
+//! `cargo run --release --example stock-tiny-http -- 127.0.0.1:8091 [SESSIONS]`
 
+use std::fmt::Display;
+use std::io::Cursor;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, thread};
 
-use rendezvousd::clock::Clock;
-use rendezvousd::session::{Content, Family, Protocol, SessionId};
-use rendezvousd::store::Store;
+use httpdate::HttpDate;
+use rendezvousd::clock::{Clock, Moment};
+use rendezvousd::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use rendezvousd::store::{Store, WriteError};
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
+type Answer = Response<Cursor<Vec<u8>>>;
+
 fn main() {
     let address = env::args().nth(1).expect("an address to listen on");
+    let sessions = env::args().nth(2).map_or(10_000, |number| {
+        number.parse().expect("a number of sessions")
+    });
     let server = Arc::new(Server::http(&address).expect("a free port"));
-    let store = Arc::new(Store::new(NonZeroUsize::MIN.saturating_add(9_999)));
-    let clock = Clock;
+    let sessions = NonZeroUsize::new(sessions).expect("at least one session");
+    let store = Arc::new(Store::new(sessions));
     println!("stock tiny_http on http://{address}");
     let workers: Vec<_> = (0..4)
         .map(|_| {
             let (server, store) = (Arc::clone(&server), Arc::clone(&store));
             thread::spawn(move || {
-                while let Ok(request) = server.recv() {
-                    answer(request, &store, &clock);
+                while let Ok(mut request) = server.recv() {
+                    let answer = answer(&mut request, &store, Clock.now());
+                    // The client has gone: nothing to do.
+                    let _ = request.respond(answer);
                 }
             })
         })
@@ -40,39 +51,96 @@ fn main() {
     }
 }
 
-fn answer(mut request: Request, store: &Store, clock: &Clock) {
-    let response = match request.method() {
-        Method::Post => {
-            let mut body = Vec::new();
-            let read = request.as_reader().read_to_end(&mut body);
-            let content = Content::new(&body, "text/plain").filter(|_| read.is_ok());
-            match content
-                .map(|content| store.create(content, Protocol::Msc3886, LIFETIME, clock.now()))
-            {
-                Some(Ok((id, _))) => Response::from_data("")
-                    .with_status_code(StatusCode(201))
-                    .with_header(field("Location", &format!("/rendezvous/{id}"))),
-                _ => Response::from_data("").with_status_code(StatusCode(400)),
-            }
-        }
-        _ => {
-            let name = request.url().rsplit('/').next().unwrap_or_default();
-            let id = SessionId::parse(name);
-            match id.and_then(|id| store.read(id, Family::Tagged, clock.now())) {
-                Some(session) => Response::from_data(session.content().payload())
-                    .with_header(field("ETag", &format!("\"{}\"", session.revision())))
-                    .with_header(field("Content-Type", "text/plain"))
-                    .with_header(field("Access-Control-Allow-Origin", "*"))
-                    .with_header(field("Cache-Control", "no-store, no-transform"))
-                    .with_header(field("X-Content-Type-Options", "nosniff")),
-                None => Response::from_data("").with_status_code(StatusCode(404)),
-            }
-        }
+fn answer(request: &mut Request, store: &Store, now: Moment) -> Answer {
+    if *request.method() == Method::Post {
+        let content = content(request);
+        let create = |content| store.create(content, Protocol::Msc3886, LIFETIME, now).ok();
+        return match content.and_then(create) {
+            Some((id, session)) => state(plain(201), &session, now)
+                .with_header(field("Location", format_args!("/rendezvous/{id}"))),
+            None => plain(400),
+        };
+    }
+    let name = request.url().rsplit('/').next().unwrap_or_default();
+    let Some(id) = SessionId::parse(name) else {
+        return plain(404);
     };
-    // The client has gone: nothing to do.
-    let _ = request.respond(response);
+    match request.method() {
+        Method::Put => {
+            let expected = tag(request, "If-Match");
+            let Some(content) = content(request) else {
+                return plain(400);
+            };
+            match store.write(id, expected, content, now) {
+                Ok(session) => state(plain(202), &session, now),
+                Err(WriteError::Conflict(session)) => state(plain(412), &session, now),
+                Err(WriteError::NotFound) => plain(404),
+            }
+        }
+        Method::Delete if store.delete(id, Family::Tagged, now) => plain(204),
+        Method::Get => match store.read(id, Family::Tagged, now) {
+            Some(session) if tag(request, "If-None-Match") == Some(session.revision()) => {
+                state(plain(304), &session, now)
+            }
+            Some(session) => {
+                let content = session.content();
+                let body = Response::from_data(content.payload());
+                state(with_common(body), &session, now)
+                    .with_header(field("Content-Type", content.media_type()))
+            }
+            None => plain(404),
+        },
+        _ => plain(404),
+    }
 }
 
-fn field(name: &str, value: &str) -> Header {
-    Header::from_bytes(name, value).expect("ASCII")
+/// What the request brings, if it can be kept.
+fn content(request: &mut Request) -> Option<Content> {
+    let mut body = Vec::new();
+    request.as_reader().read_to_end(&mut body).ok()?;
+    Content::new(&body, "text/plain")
+}
+
+/// The revision that a field names.
+fn tag(request: &Request, name: &'static str) -> Option<Revision> {
+    let mut fields = request.headers().iter();
+    let value = fields
+        .find(|header| header.field.equiv(name))?
+        .value
+        .as_str();
+    Revision::parse(value.trim_matches('"'))
+}
+
+fn plain(status: u16) -> Answer {
+    with_common(Response::from_data("")).with_status_code(StatusCode(status))
+}
+
+fn with_common(answer: Answer) -> Answer {
+    [
+        ("Access-Control-Allow-Origin", "*"),
+        (
+            "Access-Control-Expose-Headers",
+            "ETag, Location, X-Max-Bytes",
+        ),
+        ("Cache-Control", "no-store, no-transform"),
+        ("Pragma", "no-cache"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", "sandbox; default-src 'none'"),
+    ]
+    .into_iter()
+    .fold(answer, |answer, (name, value)| {
+        answer.with_header(field(name, value))
+    })
+}
+
+fn state(answer: Answer, session: &Session, now: Moment) -> Answer {
+    let date = |steady| HttpDate::from(now.wall_at(steady));
+    answer
+        .with_header(field("ETag", format_args!("\"{}\"", session.revision())))
+        .with_header(field("Expires", date(session.expires())))
+        .with_header(field("Last-Modified", date(session.modified())))
+}
+
+fn field(name: &str, value: impl Display) -> Header {
+    Header::from_bytes(name, value.to_string()).expect("ASCII")
 }

@@ -1,5 +1,7 @@
-//! How long one operation can keep others from the store, at a million
-//! sessions. `cargo bench --bench store` prints it.
+//! How long one operation can keep others from the store, at up to a million
+//! sessions, and how much threads get done at once.
+//!
+//! `cargo bench --bench store [-- SESSIONS…]`
 //!
 //! Each operation is timed whole, random numbers and allocation included, so
 //! the figures are upper bounds of how long the lock is held. CPU time leaves
@@ -8,8 +10,10 @@
 //! every run and is in the least of the five longest times. The others show
 //! how quiet the machine was.
 
+use std::env;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rendezvousd::clock::Moment;
 use rendezvousd::reaper::BATCH;
@@ -24,13 +28,67 @@ fn main() {
         "{:>9}  {:<18} {:>9}   longest: {:>10} {:>10} {:>10}",
         "sessions", "operation", "mean", "least run", "median", "worst run"
     );
-    for sessions in [1_000, 10_000, 100_000, 1_000_000] {
+    // Cargo adds `--bench`.
+    let words = env::args().skip(1).filter(|word| word != "--bench");
+    let mut numbers: Vec<usize> = words
+        .map(|word| word.parse().expect("a number of sessions"))
+        .collect();
+    if numbers.is_empty() {
+        numbers = vec![1_000, 10_000, 100_000, 1_000_000];
+    }
+    for &sessions in &numbers {
         let runs: Vec<Vec<Row>> = (0..RUNS).map(|_| measure(sessions)).collect();
         for place in 0..runs[0].len() {
             let rows: Vec<&Row> = runs.iter().map(|rows| &rows[place]).collect();
             print(sessions, &rows);
         }
     }
+    println!(
+        "\n{:>9}  {:>7}  {:>24}",
+        "sessions", "threads", "operations a second"
+    );
+    for &sessions in &numbers {
+        for threads in [1, 2, 4] {
+            let mut rates: Vec<f64> = (0..RUNS).map(|_| rate(sessions, threads)).collect();
+            rates.sort_unstable_by(f64::total_cmp);
+            println!("{sessions:>9}  {threads:>7}  {:>24.0}", rates[RUNS / 2]);
+        }
+    }
+}
+
+/// Operations a second that threads do at once, as many as there are workers,
+/// ten reads to a write as in a sign-in: where one mutex for all would begin
+/// to matter.
+fn rate(sessions: usize, threads: usize) -> f64 {
+    const OPERATIONS: usize = 500_000;
+    let store = Store::new(NonZeroUsize::new(sessions).expect("not zero"));
+    let content = Content::new(&[b'x'; 200], "text/plain").expect("a short type");
+    let known: Vec<(SessionId, Revision)> = (0..sessions)
+        .map(|_| {
+            let created = store.create(content.clone(), Protocol::Msc3886, TTL, at(0));
+            let (id, session) = created.expect("random numbers");
+            (id, session.revision())
+        })
+        .collect();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let (store, content, known) = (&store, &content, &known);
+            scope.spawn(move || {
+                for step in 0..OPERATIONS / threads {
+                    let place = (step * threads + thread) * 7_919 % sessions;
+                    let (id, revision) = known[place];
+                    if step % 11 == 10 {
+                        // A conflict, where it was written before, costs the same.
+                        let _ = store.write(id, Some(revision), content.clone(), at(1_000));
+                    } else {
+                        store.read(id, Family::Tagged, at(1_000));
+                    }
+                }
+            });
+        }
+    });
+    OPERATIONS as f64 / start.elapsed().as_secs_f64()
 }
 
 const RUNS: usize = 5;
