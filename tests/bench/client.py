@@ -1,5 +1,6 @@
 """As much of an HTTP/1.1 client as measuring needs."""
 
+import json
 import socket
 from dataclasses import dataclass
 
@@ -11,10 +12,14 @@ class Answer:
     body: bytes
 
     def field(self, name):
-        for known, value in self.fields:
-            if known.lower() == name.lower():
-                return value
-        raise KeyError(f"an answer {self.status} has no {name}")
+        value = self.find(name)
+        if value is None:
+            raise KeyError(f"an answer {self.status} has no {name}")
+        return value
+
+    def find(self, name):
+        values = (value for known, value in self.fields if known.lower() == name.lower())
+        return next(values, None)
 
 
 class Connection:
@@ -70,13 +75,15 @@ def fill(port, create, sessions, size, kind="text/plain"):
             answer = connection.answer()
             if answer.status != 201:
                 raise RuntimeError(f"session {len(paths)} was answered {answer.status}")
-            paths.append(below(create, answer.field("Location")))
+            paths.append(place(create, answer))
     connection.close()
     return paths
 
 
-def below(create, location):
-    """The path of a session: the predecessor and Synapse say less, or more."""
-    if "://" in location:
-        return "/" + location.split("/", 3)[3]
+def place(create, answer):
+    """The path of a new session. The predecessor gives a bare name, and
+    Synapse a URL, in its body only."""
+    location = answer.find("Location")
+    if location is None:
+        location = "/" + json.loads(answer.body)["url"].split("/", 3)[3]
     return location if location.startswith("/") else f"{create}/{location}"

@@ -17,7 +17,7 @@ def nginx(directory, cores):
         connection = client.Connection(server.port)
         create = server.peer.create
         post = connection.ask("POST", create, b"x" * 512, Content_Type="text/plain")
-        path = client.below(create, post.field("Location"))
+        path = client.place(create, post)
         get = connection.ask("GET", path)
         poll = connection.ask("GET", path, If_None_Match=get.field("ETag"))
         connection.close()

@@ -71,7 +71,7 @@ def memory(peer, cores, steps):
     return by_sessions, threads
 
 
-def endurance(peer, cores, requests):
+def endurance(peer, cores, requests, seconds):
     """MiB after so many requests of sign-ins, of GETs where none are kept."""
     work = load.WORKS["mix" if "mix" in peer.works else "get"]
     peer.environment.update(ONE_HEAP)
@@ -79,7 +79,7 @@ def endurance(peer, cores, requests):
         done = 0
         end = time.monotonic() + 3600
         while done < requests and time.monotonic() < end:
-            done += load.wrk(server, work, cores.load, seconds=10 if requests > 100_000 else 1).requests
+            done += load.wrk(server, work, cores.load, seconds=seconds).requests
         return process.rss(server.pids) / 1024
 
 

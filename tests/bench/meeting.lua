@@ -6,7 +6,7 @@
 require "report"
 
 local created = { POST = 201, GET = 200, PUT = 202, DELETE = 204 }
-local body = string.rep("x", 511)
+local payload = string.rep("x", 511)
 local steps = {}
 local step = 1
 local round = 0
@@ -47,10 +47,10 @@ function request()
       head = head .. "If-Match: " .. tag .. "\r\n"
    end
    -- The predecessor's tag is a hash: each payload differs from the last.
-   return head .. "Content-Type: text/plain\r\nContent-Length: 512\r\n\r\n" .. round % 10 .. body
+   return head .. "Content-Type: text/plain\r\nContent-Length: 512\r\n\r\n" .. round % 10 .. payload
 end
 
-function response(status, headers)
+function response(status, headers, body)
    saw(status)
    local method = steps[step]
    if status ~= created[method] and not (method == "GET" and status == 304) then
@@ -59,7 +59,7 @@ function response(status, headers)
    end
    tag = headers["ETag"] or headers["etag"] or tag
    if method == "POST" then
-      session = headers["Location"] or headers["location"]
+      session = headers["Location"] or headers["location"] or body:match('"url":"https?://[^/]*([^"]*)"')
       if session:sub(1, 1) ~= "/" then
          session = create .. "/" .. session
       end

@@ -101,7 +101,7 @@ class Server:
         connection.close()
         if answer.status != 201:
             raise RuntimeError(f"{self.peer.title} answers a POST with {answer.status}")
-        return client.below(create, answer.field("Location")), answer.field("ETag")
+        return client.place(create, answer), answer.field("ETag")
 
 
 def free_port():
