@@ -125,7 +125,7 @@ def counted(peer, work, directory, times):
     out = Path(directory) / "callgrind"
     prefix = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}"]
     one = ["--workers", "1"] if "json" in peer.works else []
-    one = ["-g", "master_process off;"] if not peer.keeps else one
+    one = ["-g", "master_process off;"] if peer.name == "nginx" else one
     with peers.Server(peer, process.Cores(shared=True).all, more=one, prefix=prefix) as server:
         ask(server, work, times)
     return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)[1])

@@ -34,6 +34,8 @@ class Peer:
     # Where polls go, below a session, if not to the session itself.
     unchanged: str = ""
     keeps: bool = True  # sessions
+    # What to get, where nothing can be created.
+    path: str = ""
 
 
 class Server:
@@ -95,6 +97,8 @@ class Server:
 
     def session(self, size=512):
         """A new session: its path and the tag it has."""
+        if self.peer.path:
+            return self.peer.path, ""
         connection = client.Connection(self.port)
         create = self.peer.create
         answer = connection.ask("POST", create, b"x" * size, Content_Type="text/plain")
@@ -168,15 +172,24 @@ def stock():
     return Peer("stock", "stock tiny_http, the same store", program, arguments, TAGGED)
 
 
+def floor():
+    def arguments(port, _):
+        return [f"127.0.0.1:{port}"]
+
+    program = TARGET / "release/examples/floor"
+    return Peer("floor", "floor: one read, one write", program, arguments, {"get"},
+                keeps=False, path="/")  # fmt: skip
+
+
 def everybody(musl=None):
     """All peers, ours first."""
     install({"wrk": "wrk", "nginx": "nginx-light", "strace": "strace", "valgrind": "valgrind"})
     run("cargo", "build", "--quiet", "--locked", "--release", "--bins",
-        "--example", "stock-tiny-http", cwd=ROOT)  # fmt: skip
+        "--example", "stock-tiny-http", "--example", "floor", cwd=ROOT)  # fmt: skip
     peers = [ours()]
     static = Path(musl or TARGET / "cross/x86_64-unknown-linux-musl/release/rendezvousd")
     if static.exists():
         peers.append(ours("musl", "rendezvousd, static (musl)", static))
     elif musl:
         raise SystemExit(f"--musl {musl}: there is no such file")
-    return peers + [predecessor(), stock()]
+    return peers + [predecessor(), stock(), floor()]
