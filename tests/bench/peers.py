@@ -161,7 +161,7 @@ def predecessor():
         print(f"installing {PREDECESSOR} {VERSION}, which takes minutes", flush=True)
         run("cargo", "install", "--quiet", "--root", str(TARGET / "peers"),
             PREDECESSOR, "--version", VERSION)  # fmt: skip
-    return Peer("predecessor", f"{PREDECESSOR} {VERSION}", program, arguments, TAGGED)
+    return Peer("predecessor", f"predecessor {VERSION}", program, arguments, TAGGED)
 
 
 def stock():
@@ -169,7 +169,7 @@ def stock():
         return [f"127.0.0.1:{port}", str(sessions)]
 
     program = TARGET / "release/examples/stock-tiny-http"
-    return Peer("stock", "stock tiny_http, the same store", program, arguments, TAGGED)
+    return Peer("stock", "stock tiny_http, our store", program, arguments, TAGGED)
 
 
 def floor():

@@ -1,6 +1,7 @@
 """Small SVGs. They have no background and colours that can be read on a
 white page and on a dark one."""
 
+from math import log10
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -9,7 +10,7 @@ OURS = "#2f81f7"
 OTHERS = "#9a7bd0"
 COLOURS = [OURS, "#d0803a", "#3fa05a", OTHERS, "#c2587f"]
 WIDTH = 640
-LEFT = 230
+LEFT = 200
 
 
 def write(directory, name, height, parts):
@@ -48,7 +49,7 @@ def bars(directory, name, title, values, form="{:.0f}"):
 def lines(directory, name, title, series, unit):
     """A line for each of the named series, which map x to y; both axes
     begin at nothing."""
-    left, right, top, bottom = 50, WIDTH - 190, 34, 250
+    left, right, top, bottom = 50, WIDTH - 215, 34, 250
     most_x = max(x for points in series.values() for x in points)
     most_y = max(y for points in series.values() for y in points.values())
     parts = [text(0, 16, title, weight="bold")]
@@ -61,7 +62,7 @@ def lines(directory, name, title, series, unit):
         parts.append(f'<path d="M{left} {y:.0f}H{right}" stroke="{TEXT}" stroke-opacity="0.3"/>')
         parts.append(text(left - 6, y + 4, f"{most_y * share:.0f}", "end"))
         parts.append(text(x, bottom + 18, f"{most_x * share:.0f}", "middle"))
-    parts.append(text(right + 12, bottom + 18, unit))
+    parts.append(text(right + 28, bottom + 18, unit))
     ends = []
     for colour, (label, points) in zip(COLOURS, series.items()):
         path = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in sorted(points.items()))
@@ -75,36 +76,37 @@ def lines(directory, name, title, series, unit):
     write(directory, name, bottom + 28, parts)
 
 
-def attacks(directory, name, title, rows):
-    """Two bars a row, ours and the predecessor's, on a logarithmic scale:
-    `rows` are of a label and two values in ms, None for nothing."""
-    from math import log10
+# Of the attacks, one of each kind.
+SHOWN = [
+    "slow heads, 2000 from 100", "slow bodies, 2000 from 100", "keep-alive, 2000 from 100",
+    "endless header line", "pipelines never read", "creations from 1000",
+    "creations, new connections", "64 descriptors, 500 from 100", "everything at once",
+]  # fmt: skip
 
-    left, low = 230, 0.1
-    most = max(value for _, *pair in rows for value in pair if value is not None)
 
-    def width(value):
-        scale = log10(max(most, low * 10) / low)
-        return max(2, (WIDTH - left - 80) * log10(max(value, low) / low) / scale)
-
-    parts = [
-        text(0, 16, title, weight="bold"),
-        f'<rect x="{left}" y="24" width="10" height="10" fill="{OURS}"/>',
-        text(left + 16, 34, "rendezvousd"),
-        f'<rect x="{left + 120}" y="24" width="10" height="10" fill="{OTHERS}"/>',
-        text(left + 136, 34, "predecessor"),
-    ]
-    for place, (label, *pair) in enumerate(rows):
-        y = 44 + 30 * place
-        parts.append(text(left - 10, y + 17, label, "end"))
-        for bar, (value, colour) in enumerate(zip(pair, (OURS, OTHERS))):
-            if value is None:
-                continue
-            top = y + 12 * bar
-            parts.append(
-                f'<rect x="{left}" y="{top}" width="{width(value):.0f}" height="11" fill="{colour}"/>'
-            )
-            parts.append(
-                f'<text x="{left + width(value) + 6:.0f}" y="{top + 10}" font-size="11">{value:g}</text>'
-            )
-    write(directory, name, 44 + 30 * len(rows) + 4, parts)
+def attacks(directory, printed):
+    """Two bars a row, ours and the predecessor's, of what tests/attack/run
+    has printed: a name of 34 columns, then seven cells each."""
+    rows = []
+    for line in printed.splitlines():
+        name, cells = line[:34].strip(), line[34:].split()
+        if name in SHOWN and len(cells) == 14:
+            # Answered, failed, reopened, p50, p99, MiB, threads.
+            rows.append((name, [(float(p99), int(failed)) for failed, p99 in
+                                ((cells[1], cells[4]), (cells[8], cells[11]))]))  # fmt: skip
+    if not rows:
+        raise SystemExit("--attacks: no row of that file has both servers")
+    low = 0.1
+    decades = log10(max(p99 for _, pair in rows for p99, _ in pair) / low)
+    parts = [text(0, 16, "Others' requests while attacked: 99th percentile, ms (logarithmic)", weight="bold")]
+    for x, label, colour in ((LEFT, "rendezvousd", OURS), (LEFT + 120, "predecessor", OTHERS)):
+        parts.append(f'<rect x="{x}" y="26" width="10" height="10" fill="{colour}"/>')
+        parts.append(text(x + 16, 36, label))
+    for place, (name, pair) in enumerate(rows):
+        y = 48 + 34 * place
+        parts.append(text(LEFT - 10, y + 18, name, "end"))
+        for top, (p99, failed), colour in zip((y, y + 13), pair, (OURS, OTHERS)):
+            width = max(2, (WIDTH - LEFT - 130) * log10(max(p99, low) / low) / decades)
+            parts.append(f'<rect x="{LEFT}" y="{top}" width="{width:.0f}" height="12" fill="{colour}"/>')
+            parts.append(text(LEFT + width + 6, top + 10, f"{p99:g}" + (f", {failed} failed" if failed else "")))
+    write(directory, "attacks", 48 + 34 * len(rows) + 4, parts)
