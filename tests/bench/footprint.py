@@ -62,12 +62,12 @@ def memory(peer, cores, steps):
     peer.environment.update(ONE_HEAP)
     with peers.Server(peer, cores.all, sessions=10_000) as server:
         by_sessions[0] = process.rss(server.pids) / 1024
-        threads = process.threads(server.pids)
         held = 0
         for step in steps if peer.keeps else ():
             client.fill(server.port, peer.create, step - held, SIZE)
             held = step
             by_sessions[step] = process.rss(server.pids) / 1024
+        threads = process.threads(server.pids)
     return by_sessions, threads
 
 
