@@ -128,7 +128,11 @@ def counted(peer, work, directory, times):
     one = ["-g", "master_process off;"] if peer.name == "nginx" else one
     with peers.Server(peer, process.Cores(shared=True).all, more=one, prefix=prefix) as server:
         ask(server, work, times)
-    return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)[1])
+    found = re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)
+    if not found:
+        raise RuntimeError(f"callgrind did not finish for {peer.title}, {work}")
+    out.unlink()
+    return int(found[1])
 
 
 def ask(server, work, times):

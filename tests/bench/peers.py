@@ -83,8 +83,9 @@ class Server:
     def stop(self):
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
+            print(f"{self.peer.title} does not end when told to")
             self.process.kill()
             self.process.wait()
 
