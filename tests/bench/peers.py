@@ -81,13 +81,17 @@ class Server:
                 time.sleep(0.005)
 
     def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            print(f"{self.peer.title} does not end when told to")
-            self.process.kill()
-            self.process.wait()
+        # Told once, nginx without a master may yet wait for an event first.
+        for _ in range(12):
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+        print(f"{self.peer.title} does not end when told to")
+        self.process.kill()
+        self.process.wait()
 
     @property
     def pids(self):
