@@ -82,6 +82,14 @@ fn tagged(daemon: &Daemon, field: (&str, &str)) -> (String, Answer) {
     (path, answer)
 }
 
+/// The same, of a server that has stopped.
+fn left_behind(directory: &Directory) -> (String, Answer) {
+    let daemon = directory.start(&[]);
+    let session = tagged(&daemon, TEXT);
+    stop(daemon);
+    session
+}
+
 fn object(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     serde_json::from_slice(&answer.body).unwrap()
@@ -116,9 +124,7 @@ fn distance(one: SystemTime, other: SystemTime) -> Duration {
 #[test]
 fn a_start_that_fails_keeps_the_sessions_for_the_next() {
     let directory = Directory::new("failing");
-    let daemon = directory.start(&[]);
-    let (path, before) = tagged(&daemon, TEXT);
-    stop(daemon);
+    let (path, before) = left_behind(&directory);
     // Too few descriptors for the workers.
     let line = "ulimit -n 9 && exec \"$0\" --listen 127.0.0.1:0 --state-file \"$1\"";
     let mut failing = Command::new("sh");
@@ -221,9 +227,7 @@ fn a_smaller_server_keeps_the_most_recently_used() {
 #[test]
 fn what_was_read_back_is_not_read_again_after_a_crash() {
     let directory = Directory::new("crash");
-    let daemon = directory.start(&[]);
-    let (path, _) = tagged(&daemon, TEXT);
-    stop(daemon);
+    let (path, _) = left_behind(&directory);
     let daemon = directory.start(&[]);
     assert_eq!(read(&daemon, &path).status, 200);
     daemon.signal(Signal::KILL);
@@ -236,9 +240,7 @@ fn what_was_read_back_is_not_read_again_after_a_crash() {
 #[test]
 fn a_damaged_file_is_one_warning_and_a_normal_start() {
     let directory = Directory::new("damaged");
-    let daemon = directory.start(&[]);
-    let (path, _) = tagged(&daemon, TEXT);
-    stop(daemon);
+    let (path, _) = left_behind(&directory);
     let whole = fs::read(directory.file()).unwrap();
     let mut newer = whole.clone();
     newer[8] += 1;
