@@ -13,7 +13,7 @@ import {
 import { MSC3903ECDHv2RendezvousChannel } from "matrix-js-sdk/lib/rendezvous/channels/index.js";
 import { MSC3886SimpleHttpRendezvousTransport } from "matrix-js-sdk/lib/rendezvous/transports/index.js";
 
-const MESSAGES = 5;
+import { exchange } from "../exchange.mjs";
 
 /** Signing in, by the new device, and linking one, by the old. */
 export const { LOGIN_ON_NEW_DEVICE: Login, RECIPROCATE_LOGIN_ON_EXISTING_DEVICE: Reciprocate } = RendezvousIntent;
@@ -58,19 +58,15 @@ export async function meet(name, intent, server, supported) {
     const checksums = await Promise.all([shower.connect(), scanner.connect()]);
     assert.equal(checksums[0], checksums[1]);
 
-    for (let number = 0; number < MESSAGES; number++) {
-        for (const [from, to] of [
-            [shower, scanner],
-            [scanner, shower],
-        ]) {
-            const message = { type: "m.login.test", number, text: "é".repeat(number * 100) };
-            const [received] = await Promise.all([to.receive(), from.send(message)]);
-            assert.deepEqual(received, message);
-        }
-    }
+    const messages = await exchange(
+        shower,
+        scanner,
+        (end, message) => end.send(message),
+        (end) => end.receive(),
+    );
     assert.deepEqual(failures, []);
 
     await scanner.cancel(LegacyRendezvousFailureReason.UserDeclined);
     assert.equal(await shower.receive(), undefined);
-    return `MSC3886, ${name}: channel built, ${2 * MESSAGES} messages, cancelled`;
+    return `MSC3886, ${name}: channel built, ${messages} messages, cancelled`;
 }

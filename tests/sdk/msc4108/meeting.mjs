@@ -12,7 +12,7 @@ import {
     MSC4108SecureChannel,
 } from "matrix-js-sdk/lib/rendezvous/index.js";
 
-const MESSAGES = 5;
+import { exchange } from "../exchange.mjs";
 
 /** Signing in, by the new device, and linking one, by the old. */
 export const { Login, Reciprocate } = QrCodeIntent;
@@ -43,20 +43,16 @@ export async function meet(name, intent, endpoint) {
     await Promise.all([shower.connect(), scanner.connect()]);
     assert.equal(shower.getCheckCode(), scanner.getCheckCode());
 
-    for (let number = 0; number < MESSAGES; number++) {
-        for (const [from, to] of [
-            [shower, scanner],
-            [scanner, shower],
-        ]) {
-            const message = { type: "m.login.test", number, text: "é".repeat(number * 100) };
-            const [received] = await Promise.all([to.secureReceive(), from.secureSend(message)]);
-            assert.deepEqual(received, message);
-        }
-    }
+    const messages = await exchange(
+        shower,
+        scanner,
+        (end, message) => end.secureSend(message),
+        (end) => end.secureReceive(),
+    );
     assert.deepEqual(failures, []);
 
     await scanner.cancel(MSC4108FailureReason.UserCancelled);
     assert.equal(await shower.secureReceive(), undefined);
     assert.ok(shower.cancelled);
-    return `MSC4108, ${name}: channel built, ${2 * MESSAGES} messages, cancelled`;
+    return `MSC4108, ${name}: channel built, ${messages} messages, cancelled`;
 }
