@@ -122,6 +122,16 @@ fn the_soft_limit_of_descriptors_is_raised_to_what_connections_need() {
     assert!(!daemon.start.join("\n").contains("WARN"));
 }
 
+/// Grown with the connections, it would stop a worker for many milliseconds.
+#[test]
+fn the_table_of_descriptors_has_room_for_all_connections_from_the_start() {
+    let daemon = Daemon::start(&["--max-connections", "1500"]);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let size: u64 = size.unwrap().trim().parse().unwrap();
+    assert!((1_500..4_096).contains(&size), "{size}");
+}
+
 #[test]
 fn a_hard_limit_that_is_too_low_is_said_at_the_start_and_kept_to() {
     let daemon = limited("ulimit -n 60", "--workers 2");

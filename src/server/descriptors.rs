@@ -1,5 +1,8 @@
 //! The process's limit of open descriptors.
 
+use std::fs::File;
+
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are neither connections nor listeners nor a worker's:
@@ -23,7 +26,7 @@ pub struct Room {
 
 /// Raises the soft limit, as far as the hard one lets us, to hold so many
 /// connections over so many listeners shared by so many workers, beside an
-/// operator's port if there is one.
+/// operator's port if there is one. To be called before there are threads.
 #[must_use]
 pub fn make_room(connections: usize, listeners: usize, workers: usize, operator: bool) -> Room {
     let others = OTHERS + if operator { OPERATOR } else { 0 };
@@ -33,6 +36,7 @@ pub fn make_room(connections: usize, listeners: usize, workers: usize, operator:
     let fixed = others + (listeners + workers * (listeners + 3 + probes)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
+    grow_table(needed.min(limit));
     let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);
     Room {
         connections: connections.min(fitting).max(1),
@@ -56,5 +60,17 @@ fn raise(needed: u64) -> u64 {
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => wanted,
         Err(_) => before,
+    }
+}
+
+/// Has the kernel's table of descriptors grow to so many now. Once there are
+/// threads, whoever opens the descriptor that it has no room for waits until
+/// all processors have taken note: 10 to 30 ms at every doubling, in which a
+/// worker answers nobody.
+fn grow_table(descriptors: u64) {
+    let last = i32::try_from(descriptors.saturating_sub(1)).unwrap_or(i32::MAX);
+    if let Ok(file) = File::open("/dev/null") {
+        // Closed at once. Without it things are slower, not worse.
+        let _ = fcntl_dupfd_cloexec(file, last);
     }
 }
