@@ -63,15 +63,17 @@ def request(method, path, body=None, **fields):
     return "\r\n".join(lines + ["", ""]).encode() + (body or b"")
 
 
-def fill(port, create, sessions, size, kind="text/plain"):
-    """Creates sessions with payloads of a size; returns their paths."""
+def fill(port, create, sessions, size, kind="text/plain", batch=1):
+    """Creates sessions with payloads of a size; returns their paths. In
+    batches it is sooner done, but no client asks so, and the large buffers of
+    such input leave holes between the sessions."""
     connection = Connection(port)
     one = request("POST", create, b"x" * size, Content_Type=kind)
     paths = []
     while len(paths) < sessions:
-        batch = min(50, sessions - len(paths))
-        connection.socket.sendall(one * batch)
-        for _ in range(batch):
+        together = min(batch, sessions - len(paths))
+        connection.socket.sendall(one * together)
+        for _ in range(together):
             answer = connection.answer()
             if answer.status != 201:
                 raise RuntimeError(f"session {len(paths)} was answered {answer.status}")

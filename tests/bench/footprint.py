@@ -15,9 +15,6 @@ import load
 import peers
 import process
 
-# As the service units have it: else glibc keeps a heap a thread.
-ONE_HEAP = {"MALLOC_ARENA_MAX": "1"}
-
 # Payload bytes of each session while memory is measured.
 SIZE = 4096
 
@@ -29,10 +26,9 @@ def start(peer, cores, times):
         port = peers.free_port()
         command = [str(peer.program), *peer.arguments(port, 10_000)]
         quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
-        environment = {**os.environ, "RUST_LOG": "off"}
         with process.on(cores.server):
             begin = time.perf_counter()
-            pid = os.posix_spawn(command[0], command, environment, file_actions=quiet)
+            pid = os.posix_spawn(command[0], command, peers.ENVIRONMENT, file_actions=quiet)
             try:
                 first_byte(port, peer.create, begin + 30)
                 took.append((time.perf_counter() - begin) * 1e3)
@@ -59,7 +55,6 @@ def first_byte(port, path, end):
 def memory(peer, cores, steps):
     """MiB by number of sessions of 4 KiB, beginning with none, and threads."""
     by_sessions = {}
-    peer.environment.update(ONE_HEAP)
     with peers.Server(peer, cores.all, sessions=10_000) as server:
         by_sessions[0] = process.rss(server.pids) / 1024
         held = 0
@@ -74,7 +69,6 @@ def memory(peer, cores, steps):
 def endurance(peer, cores, requests, seconds):
     """MiB after so many requests of sign-ins, of GETs where none are kept."""
     work = load.WORKS["mix" if "mix" in peer.works else "get"]
-    peer.environment.update(ONE_HEAP)
     with peers.Server(peer, cores.server, sessions=10_000) as server:
         done = 0
         end = time.monotonic() + 3600

@@ -18,6 +18,9 @@ VERSION = "0.1.12"
 MSC4108 = "/_matrix/client/unstable/org.matrix.msc4108/rendezvous"
 MSC4388 = "/_matrix/client/unstable/io.element.msc4388/rendezvous"
 
+# One heap, as the service units have it: glibc keeps one a thread otherwise.
+ENVIRONMENT = {**os.environ, "RUST_LOG": "off", "MALLOC_ARENA_MAX": "1"}
+
 TAGGED = {"get", "poll", "post", "put", "mix"}
 
 
@@ -51,7 +54,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "RUST_LOG": "off", **peer.environment},
+                env={**ENVIRONMENT, **peer.environment},
             )
 
     def __enter__(self):

@@ -23,7 +23,8 @@ def by_sessions(cores, numbers, rounds, seconds, directory):
             server = peers.Server(peers.ours(), cores.server, sessions=number + 10_000)
             stack.enter_context(server)
             file = Path(directory) / f"paths-{number}"
-            paths = client.fill(server.port, server.peer.create, number, 512, "application/json")
+            paths = client.fill(
+                server.port, server.peer.create, number, 512, "application/json", batch=50)  # fmt: skip
             file.write_text("\n".join(paths) + "\n")
             figures[number]["rss"].append(process.rss(server.pids) / 1024)
             held.append((number, server, file))

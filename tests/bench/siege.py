@@ -12,15 +12,19 @@ WORK = load.WORKS["get"]
 
 
 def besieged(peer, cores, count, seconds):
-    """The cost of a GET without slow connections and with them."""
-    with peers.Server(peer, cores.server) as server:
+    """The cost of a GET alone, beside slow connections that another instance
+    holds, and beside its own. Whoever drips the bytes takes time from wrk,
+    which delays answers however they are served: only what the last has more
+    than the second is the server's doing."""
+    with peers.Server(peer, cores.server) as server, peers.Server(peer, cores.server) as other:
         def go():
-            return load.wrk(server, WORK, cores.load, seconds=seconds)
+            return load.cost(server, lambda: load.wrk(server, WORK, cores.load, seconds=seconds))
 
-        without = load.cost(server, go)
+        alone = go()
+        with slow(other.port, count, cores.load):
+            elsewhere = go()
         with slow(server.port, count, cores.load):
-            beside = load.cost(server, go)
-    return without, beside
+            return alone, elsewhere, go()
 
 
 @contextlib.contextmanager

@@ -103,13 +103,19 @@ def instructions(counts, titles):
 
 def siege(figures, count, titles):
     rows = []
-    for name, pairs in figures.items():
-        without, beside = zip(*pairs)
-        cells = [f"{middle(costs, key):.2f}" for costs in (without, beside) for key in ("cpu", "p50", "p99")]
-        times = middle(beside, "p99") / middle(without, "p99")
+    for name, rounds in figures.items():
+        alone, elsewhere, beside = zip(*rounds)
+        cells = [
+            f"{middle(costs, key):.2f}"
+            for key in ("cpu", "p50", "p99")
+            for costs in (alone, elsewhere, beside)
+        ]
+        times = middle(beside, "p99") / middle(elsewhere, "p99")
         rows.append([titles[name], *cells, f"{times:.2f}"])
-    heads = ["server", "CPU, us", "p50, ms", "p99, ms", "CPU", "p50", "p99", "p99, times"]
-    table(f"GET without, then beside, {count} slow connections", heads, rows)
+    heads = ["server", *(f"{key}{place}" for key in ("CPU, us", "p50, ms", "p99, ms")
+                         for place in ("", " there", " here")), "p99, here to there"]  # fmt: skip
+    title = f"GET alone, then beside {count} slow connections: another instance's (there), its own (here)"
+    table(title, heads, rows)
 
 
 def sessions(figures):
