@@ -1,6 +1,7 @@
-//! What a server over TCP costs at least, for the figures: two threads that
-//! take whatever comes for one request and answer the same bytes, as long as
-//! rendezvousd's. One read and one write a request, and nothing in between.
+//! What a server over TCP costs at least, for the figures: a thread for each
+//! core, which takes whatever comes for one request and answers the same bytes,
+//! as many as rendezvousd. One read and one write a request, and nothing in
+//! between.
 //!
 //! `cargo run --release --example floor -- 127.0.0.1:8092`
 
@@ -18,8 +19,10 @@ fn main() -> io::Result<()> {
     let address = env::args().nth(1).expect("an address to listen on");
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let other = listener.try_clone()?;
-    thread::spawn(move || work(other).expect("a poll"));
+    for _ in 1..thread::available_parallelism()?.get() {
+        let other = listener.try_clone()?;
+        thread::spawn(move || work(other).expect("a poll"));
+    }
     work(listener)
 }
 
@@ -70,7 +73,7 @@ fn serve(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
 
 /// An answer of the size of a read of 512 bytes.
 fn answer() -> Vec<u8> {
-    let fields = format!("X-Fields: {}\r\n", "x".repeat(440));
+    let fields = format!("X-Fields: {}\r\n", "x".repeat(399));
     let body = "x".repeat(512);
     format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 512\r\n\r\n{body}").into_bytes()
 }

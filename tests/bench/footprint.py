@@ -52,23 +52,27 @@ def first_byte(port, path, end):
     raise RuntimeError(f"nothing answers at port {port}")
 
 
-def memory(peer, cores, steps):
-    """MiB by number of sessions of 4 KiB, beginning with none, and threads."""
+def memory(peer, cores, steps, size=SIZE):
+    """KiB by number of sessions, beginning with none, then when they have been
+    ended; and threads."""
     by_sessions = {}
     with peers.Server(peer, cores.all, sessions=10_000) as server:
-        by_sessions[0] = process.rss(server.pids) / 1024
-        held = 0
+        by_sessions[0] = process.rss(server.pids)
+        paths = []
         for step in steps if peer.keeps else ():
-            client.fill(server.port, peer.create, step - held, SIZE)
-            held = step
-            by_sessions[step] = process.rss(server.pids) / 1024
-        threads = process.threads(server.pids)
-    return by_sessions, threads
+            paths += client.fill(server.port, peer.create, step - len(paths), size)
+            by_sessions[step] = process.rss(server.pids)
+        connection = client.Connection(server.port)
+        for path in paths:
+            if connection.ask("DELETE", path).status != 204:
+                raise RuntimeError(f"{peer.title} does not end a session")
+        connection.close()
+        return by_sessions, process.rss(server.pids), process.threads(server.pids)
 
 
 def endurance(peer, cores, requests, seconds):
-    """MiB after so many requests of sign-ins, of GETs where none are kept."""
-    work = load.WORKS["mix" if "mix" in peer.works else "get"]
+    """MiB after so many requests of sign-ins."""
+    work = load.WORKS["mix"]
     with peers.Server(peer, cores.server, sessions=10_000) as server:
         done = 0
         end = time.monotonic() + 3600
@@ -84,10 +88,11 @@ def system_calls(peer, cores, seconds):
         tracer = subprocess.Popen(
             ["strace", "-c", "-f", "-U", "calls,name", *pids],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
-        traced(server.pids, tracer)
-        run = load.wrk(server, load.WORKS["get"], cores.load, seconds=seconds)
-        tracer.send_signal(signal.SIGINT)
-        text = tracer.communicate(timeout=30)[1]
+        with load.ended(tracer):
+            traced(server.pids, tracer)
+            run = load.wrk(server, load.WORKS["get"], cores.load, seconds=seconds)
+            tracer.send_signal(signal.SIGINT)
+            text = tracer.communicate(timeout=30)[1]
     calls = {name: int(n) for n, name in re.findall(r"^\s*(\d+) (\w+)\s*$", text, re.M)}
     calls.pop("total", None)
     if not calls:

@@ -15,6 +15,10 @@ def peer(directory):
               "--config-path", str(generated), "--server-name", "matrix.example.org",
               "--report-stats", "no", cwd=directory)  # fmt: skip
 
+    # As quiet as the others are.
+    logging = Path(directory) / "matrix.example.org.log.config"
+    logging.write_text(logging.read_text().replace("level: INFO", "level: WARNING"))
+
     def arguments(port, _):
         file = Path(directory) / f"synapse-{port}.yaml"
         database = Path(directory) / f"synapse-{port}.db"

@@ -1,5 +1,6 @@
 """Load: what is asked, by how many, and what it costs the server."""
 
+import contextlib
 import math
 import os
 import signal
@@ -54,7 +55,6 @@ class Run:
     seconds: float
     p50: float  # ms
     p99: float
-    statuses: dict
     busy: float  # share of one core that wrk took
 
     @property
@@ -97,14 +97,15 @@ def drive(url, work, fields, arguments, cores, connections, seconds):
     environment = {**os.environ, "LUA_PATH": f"{HERE}/?.lua;;"}
     with process.on(cores):
         load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    # wrk itself knows whole seconds only. Its threads run once it has said
-    # how many they are.
-    text = load.stdout.readline() + load.stdout.readline()
-    time.sleep(seconds)
-    load.send_signal(signal.SIGINT)
-    text += load.stdout.read()
-    _, _, usage = os.wait4(load.pid, 0)
-    load.returncode = 0
+    with ended(load):
+        # wrk itself knows whole seconds only. Its threads run once it has said
+        # how many they are.
+        text = load.stdout.readline() + load.stdout.readline()
+        time.sleep(seconds)
+        load.send_signal(signal.SIGINT)
+        text += load.stdout.read()
+        _, _, usage = os.wait4(load.pid, 0)
+        load.returncode = 0
     found = [line for line in text.splitlines() if line.startswith("figures ")]
     if not found:
         raise RuntimeError(f"wrk failed: {' '.join(command)}\n{text}")
@@ -120,6 +121,17 @@ def drive(url, work, fields, arguments, cores, connections, seconds):
     return judged(work, command, text, words, usage)
 
 
+@contextlib.contextmanager
+def ended(child):
+    """A process that does not outlive an interruption."""
+    try:
+        yield
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
 def judged(work, command, text, words, usage):
     statuses = {int(k[6:]): v for k, v in words.items() if k.startswith("status")}
     wrong = {status: n for status, n in statuses.items() if status not in work.statuses}
@@ -128,7 +140,7 @@ def judged(work, command, text, words, usage):
         raise RuntimeError(f"{' '.join(command)}\n{text}\nstatuses: {statuses}")
     seconds = words["microseconds"] / 1e6
     busy = (usage.ru_utime + usage.ru_stime) / seconds
-    return Run(words["requests"], seconds, words["p50"] / 1e3, words["p99"] / 1e3, statuses, busy)
+    return Run(words["requests"], seconds, words["p50"] / 1e3, words["p99"] / 1e3, busy)
 
 
 def cost(server, go):

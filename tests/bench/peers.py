@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import client
@@ -33,7 +33,6 @@ class Peer:
     arguments: object
     works: set
     create: str = "/rendezvous"
-    environment: dict = field(default_factory=dict)
     # Where polls go, below a session, if not to the session itself.
     unchanged: str = ""
     keeps: bool = True  # sessions
@@ -54,7 +53,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**ENVIRONMENT, **peer.environment},
+                env=ENVIRONMENT,
             )
 
     def __enter__(self):

@@ -1,6 +1,7 @@
 """How a GET fares beside slow connections."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 
@@ -11,20 +12,26 @@ import process
 WORK = load.WORKS["get"]
 
 
-def besieged(peer, cores, count, seconds):
-    """The cost of a GET alone, beside slow connections that another instance
-    holds, and beside its own. Whoever drips the bytes takes time from wrk,
-    which delays answers however they are served: only what the last has more
-    than the second is the server's doing."""
-    with peers.Server(peer, cores.server) as server, peers.Server(peer, cores.server) as other:
-        def go():
-            return load.cost(server, lambda: load.wrk(server, WORK, cores.load, seconds=seconds))
+def besieged(peer, cores, count, seconds, turn):
+    """The cost of a GET alone, beside slow connections that nobody serves, and
+    beside the server's own, in an order that turns. Whoever drips the bytes
+    takes time from wrk, which delays answers however they are served: what the
+    last has more than the second is the server's doing."""
+    costs = {}
+    with peers.Server(peer, cores.server) as server, unserved(count) as nobody:
+        places = [("alone", None), ("nobody", nobody), ("own", server.port)]
+        for place, port in places[turn % 3 :] + places[: turn % 3]:
+            with slow(port, count, cores.load) if port else contextlib.nullcontext():
+                costs[place] = load.cost(
+                    server, lambda: load.wrk(server, WORK, cores.load, seconds=seconds))  # fmt: skip
+    return costs
 
-        alone = go()
-        with slow(other.port, count, cores.load):
-            elsewhere = go()
-        with slow(server.port, count, cores.load):
-            return alone, elsewhere, go()
+
+@contextlib.contextmanager
+def unserved(count):
+    """A port at which the kernel takes connections and nobody ever does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=count + 1) as listener:
+        yield listener.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -37,10 +44,10 @@ def slow(port, count, cores):
         if holder.stdout.readline() != "ready\n":
             raise RuntimeError(f"{count} slow connections could not be made")
         yield
-        if holder.poll() is not None:
-            raise RuntimeError("the slow connections are gone")
+        closed = int(holder.communicate("", timeout=30)[0])
+        if closed > count / 10:
+            raise RuntimeError(f"{closed} of {count} slow connections were not held")
     finally:
-        holder.stdin.close()
-        holder.terminate()
+        holder.kill()
         holder.wait()
         holder.stdout.close()

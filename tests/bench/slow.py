@@ -2,8 +2,8 @@
 
     slow.py PORT CONNECTIONS
 
-Says so once all are there; ends when its standard input does. What the
-server closes is opened again."""
+Says so once all are there; ends when its standard input does, and says how many
+the server has closed, which were opened again."""
 
 import resource
 import select
@@ -26,13 +26,14 @@ def main(port, count):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     held = [opened(port) for _ in range(count)]
     print("ready", flush=True)
-    turn = 0
+    turn = closed = 0
     while not select.select([sys.stdin], [], [], PERIOD / 100)[0]:
         # A hundredth of them at a time.
         for place in range(turn % 100, count, 100):
             try:
                 held[place].send(b"a")
             except OSError:
+                closed += 1
                 held[place].close()
                 try:
                     held[place] = opened(port)
@@ -40,6 +41,7 @@ def main(port, count):
                     # No room now: the closed one fails again next time.
                     time.sleep(0.001)
         turn += 1
+    print(closed)
 
 
 if __name__ == "__main__":

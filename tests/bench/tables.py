@@ -31,11 +31,10 @@ def table(title, heads, rows):
 def point(title, costs_by_peer, titles):
     """One table a work: ours against each other's."""
     ours = costs_by_peer["ours"]
-    limited = False
+    limited = {name for name, costs in costs_by_peer.items() if middle(costs, "wrk") > LIMITED}
     rows = []
     for name, costs in costs_by_peer.items():
-        star = "*" if middle(costs, "wrk") > LIMITED else ""
-        limited = limited or bool(star)
+        rates = middle(ours, "rate") / middle(costs, "rate")
         rows.append([
             titles[name],
             f"{middle(costs, 'cpu'):.2f}",
@@ -43,8 +42,8 @@ def point(title, costs_by_peer, titles):
             f"{middle(costs, 'cpu') * middle(costs, 'own'):.2f}",
             f"{middle(costs, 'cpu') * (1 - middle(costs, 'own')):.2f}",
             f"{spread(costs):.0%}",
-            f"{middle(costs, 'rate'):.0f}{star}",
-            f"{middle(ours, 'rate') / middle(costs, 'rate'):.2f}",
+            f"{middle(costs, 'rate'):.0f}{'*' if name in limited else ''}",
+            "-" if {name, "ours"} <= limited else f"{rates:.2f}",
             f"{middle(costs, 'p50'):.2f}",
             f"{middle(costs, 'p99'):.2f}",
         ])  # fmt: skip
@@ -52,7 +51,7 @@ def point(title, costs_by_peer, titles):
              "requests/s", "ratio", "p50, ms", "p99, ms"]  # fmt: skip
     table(title, heads, rows)
     if limited:
-        print("* wrk had no time left: the server could have done more")
+        print("* wrk had no time left, and made the delays: the server could have done more")
 
 
 def connections(work, costs, titles):
@@ -78,12 +77,21 @@ def connections(work, costs, titles):
 
 def footprint(rows, titles, done):
     """What servers take at rest and loaded; `rows` by peer and figure."""
-    heads = ["server", "binary, KiB", "threads", "first answer, ms", "idle, MiB",
-             "10 000 x 4 KiB, MiB", f"after {done:.1f} M requests, MiB", "calls a GET"]  # fmt: skip
-    keys = [("binary", "{:.0f}"), ("threads", "{}"), ("start", "{:.1f}"), ("idle", "{:.1f}"),
-            ("full", "{:.1f}"), ("after", "{:.1f}"), ("calls", "{:.2f}")]  # fmt: skip
-    table("What a server takes; memory is resident", heads, [
-        [titles[name], *(form.format(row[key]) if key in row else "-" for key, form in keys)]
+    columns = {
+        "binary": ("binary, KiB", "{:.0f}"),
+        "threads": ("threads", "{}"),
+        "start": ("first answer, ms", "{:.1f}"),
+        "idle": ("idle, MiB", "{:.1f}"),
+        "full": ("10 000 x 4 KiB, MiB", "{:.1f}"),
+        "ended": ("when they ended", "{:.1f}"),
+        "beside4096": ("bytes beside 4 KiB", "{:.0f}"),
+        "beside512": ("beside 512", "{:.0f}"),
+        "after": (f"after {done:g} M requests, MiB", "{:.1f}"),
+        "calls": ("calls a GET", "{:.2f}"),
+    }
+    heads = ["server", *(head for head, _ in columns.values())]
+    table("What a server takes; memory is resident, all processes together", heads, [
+        [titles[name], *(form.format(row[key]) if key in row else "-" for key, (_, form) in columns.items())]
         for name, row in rows.items()
     ])  # fmt: skip
     for name, row in rows.items():
@@ -102,20 +110,17 @@ def instructions(counts, titles):
 
 
 def siege(figures, count, titles):
+    places = ["alone", "nobody", "own"]
     rows = []
     for name, rounds in figures.items():
-        alone, elsewhere, beside = zip(*rounds)
-        cells = [
-            f"{middle(costs, key):.2f}"
-            for key in ("cpu", "p50", "p99")
-            for costs in (alone, elsewhere, beside)
-        ]
-        times = middle(beside, "p99") / middle(elsewhere, "p99")
-        rows.append([titles[name], *cells, f"{times:.2f}"])
-    heads = ["server", *(f"{key}{place}" for key in ("CPU, us", "p50, ms", "p99, ms")
-                         for place in ("", " there", " here")), "p99, here to there"]  # fmt: skip
-    title = f"GET alone, then beside {count} slow connections: another instance's (there), its own (here)"
-    table(title, heads, rows)
+        costs = {place: [one[place] for one in rounds] for place in places}
+        cells = [f"{middle(costs[place], key):.2f}" for key in ("cpu", "p50", "p99") for place in places]
+        times = middle(costs["own"], "p99") / middle(costs["nobody"], "p99")
+        most = max(spread(costs[place], "p99") for place in places)
+        rows.append([titles[name], *cells, f"{times:.2f}", f"{most:.0%}"])
+    heads = ["server", *(f"{key} {place}" for key in ("CPU, us", "p50, ms", "p99, ms") for place in places),
+             "p99, own to nobody's", "spread"]  # fmt: skip
+    table(f"GET alone, and beside {count} slow connections: to nobody, its own", heads, rows)
 
 
 def sessions(figures):
