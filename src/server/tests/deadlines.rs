@@ -56,6 +56,22 @@ fn a_late_request_is_told_408_and_a_close() {
 }
 
 #[test]
+fn all_that_are_late_at_once_are_told_so() {
+    let (server, address) = start(1, 400, SHORT);
+    let mut late: Vec<_> = (0..300).map(|_| connect(address)).collect();
+    for stream in &mut late {
+        stream.write_all(b"G").unwrap();
+    }
+    for stream in &mut late {
+        let (head, _) = answer(stream);
+        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        assert!(closes(stream));
+    }
+    assert_eq!(server.counters().late.load(Ordering::Relaxed), 300);
+    server.stop();
+}
+
+#[test]
 fn dripping_bytes_do_not_extend_the_deadline_of_a_request() {
     let (server, address) = start(1, 16, SHORT);
     let mut stream = connect(address);

@@ -23,8 +23,12 @@ use doors::{Door, spare};
 /// Batches that empty a listener's queue when the server stops.
 const BACKLOG_BATCHES: usize = 64;
 
-/// Deadlines are looked at no more often than this.
+/// Deadlines are looked at no more often than this, unless some are overdue.
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
+
+/// Connections whose time is up that are seen to before the others have turns
+/// again: thousands may have begun a request at once.
+const EXPIRIES: usize = 64;
 
 /// How long used connections have turns before newcomers do: what a thousand
 /// busy connections can keep a phone waiting.
@@ -257,13 +261,19 @@ impl<H: Handler> Worker<H> {
             .iter()
             .filter(|(_, connection)| connection.deadline(&deadlines) <= now)
             .map(|(token, _)| token)
+            .take(EXPIRIES)
             .collect();
+        let overdue = due.len() == EXPIRIES;
         for token in due {
             if let Some(connection) = self.pool.get_mut(token) {
                 let next = connection.expire(&mut self.context);
                 let deadline = connection.deadline(&deadlines);
                 self.settle(token, next, deadline);
             }
+        }
+        if overdue {
+            self.next_check = Some(now);
+            return;
         }
         let soonest = self
             .pool
