@@ -55,8 +55,9 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says to stop.
 fn serve(flags: &Flags) -> Result<(), String> {
-    let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    // First, lest a descriptor of ours be taken for one that was inherited.
     let sockets = sockets(flags)?;
+    let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let max_connections = connections(flags, sockets.public.len(), sockets.admin.is_some());
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),

@@ -68,6 +68,18 @@ fn inherited_sockets_are_served_instead_of_the_default_one() {
 }
 
 #[test]
+fn a_socket_that_was_announced_and_is_not_there_ends_the_start() {
+    let mut command = Command::new("sh");
+    let script = format!("exec 3<&-; export LISTEN_PID=$$; exec {}", program());
+    command.args(["-c", &script]).env("LISTEN_FDS", "1");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("cannot take over the sockets"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
 fn requests_in_the_gap_of_a_restart_wait_in_the_inherited_socket() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let state = path("gap");
