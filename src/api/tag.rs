@@ -44,7 +44,7 @@ impl Tag {
             None => strong,
         };
         // RFC 9110, section 8.8.3; a comma is legal there, but we never
-        // write one and lists are told by it.
+        // write one and clients do not send us lists on purpose.
         let legal = |b: u8| b > b' ' && b != 0x7f && b != b'"' && b != b',';
         if !opaque.bytes().all(legal) {
             return None;
@@ -94,7 +94,7 @@ pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<Ta
     };
     head.values("If-None-Match")
         .filter_map(|value| str::from_utf8(value).ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(members)
         .map(str::trim_ascii)
         .filter_map(|text| {
             if text == "*" {
@@ -104,6 +104,15 @@ pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<Ta
             }
         })
         .find(|tag| tag.revision == Some(current))
+}
+
+/// The members of a list: a comma within quotes belongs to a tag.
+fn members(list: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    list.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
 }
 
 #[cfg(test)]
@@ -209,6 +218,8 @@ mod tests {
         assert!(found(&format!("\"a\", W/\"{TEXT}-gzip\" , \"b\"")));
         assert!(found(&format!("\"a\"\r\nIf-None-Match: \"{TEXT}\"")));
         assert!(!found("\"a\", \"b\""));
+        assert!(!found("\"a,*,b\""));
+        assert!(!found(&format!("\"a,{TEXT},b\"")));
         assert!(!found("\"0000000000000abd\""));
         assert!(!found(&format!("\"{TEXT}")));
     }
