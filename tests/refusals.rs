@@ -67,6 +67,21 @@ fn what_is_not_http_is_refused_and_closed() {
 }
 
 #[test]
+fn rfc9110_9_3_2_a_refused_head_has_no_body() {
+    let daemon = Daemon::start(&[]);
+    for (fields, status) in [
+        ("Content-Length: 99999\r\n", 413),
+        ("Expect: more\r\n", 417),
+        ("Transfer-Encoding: gzip\r\n", 501),
+    ] {
+        let mut client = daemon.connect();
+        client.send(head("HEAD /rendezvous/x", fields).as_bytes());
+        assert_eq!(client.answer(true).unwrap().status, status);
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
 fn a_refused_peer_sees_the_close() {
     let daemon = Daemon::start(&[]);
     let mut client = daemon.connect();

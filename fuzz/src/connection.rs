@@ -74,9 +74,9 @@ pub fn check(data: &[u8]) {
     expected.compare(&connection.stream().taken);
     if open && late {
         let next = connection.expire(&mut context);
-        if expected.partial {
+        if let Some(head) = expected.partial {
             assert_eq!(next, Next::Wait);
-            expected.refuse(Refusal::LATE);
+            expected.refuse(Refusal::LATE, head);
         } else {
             assert_eq!(next, Next::Close);
         }
@@ -116,8 +116,8 @@ struct Expected {
     answers: Vec<(bool, Vec<u8>)>,
     /// The last answer announces the end.
     closes: bool,
-    /// A request has begun and is not complete.
-    partial: bool,
+    /// A request has begun and is not complete: whether it is a `HEAD`.
+    partial: Option<bool>,
 }
 
 impl Expected {
@@ -136,17 +136,18 @@ impl Expected {
                     expected.answers.push((told, bytes));
                     expected.closes = ending == Ending::Close;
                 }
-                Step::Refused(refusal) => expected.refuse(refusal),
+                Step::Refused(refusal, head) => expected.refuse(refusal, head),
             }
         }
-        expected.partial = !expected.closes && !decoder.is_empty();
+        let partial = !expected.closes && !decoder.is_empty();
+        expected.partial = partial.then(|| decoder.is_head());
         expected
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, refusal: Refusal, head: bool) {
         let mut bytes = Vec::new();
         let response = Echo::default().refuse(refusal);
-        response.write(false, Ending::Close, DATE, &mut bytes);
+        response.write(head, Ending::Close, DATE, &mut bytes);
         self.answers.push((true, bytes));
         self.closes = true;
     }
@@ -166,7 +167,7 @@ impl Expected {
             );
             rest = &rest[answer.len()..];
         }
-        assert!(rest.is_empty() || (self.partial && rest == CONTINUE));
+        assert!(rest.is_empty() || (self.partial.is_some() && rest == CONTINUE));
     }
 }
 

@@ -49,8 +49,9 @@ pub enum Step<T> {
     Continue,
     /// A request was complete and has been answered with this.
     Done(T),
-    /// The request is refused; nothing that follows can be understood.
-    Refused(Refusal),
+    /// The request is refused; nothing that follows can be understood. The
+    /// other is [`Decoder::is_head`].
+    Refused(Refusal, bool),
 }
 
 impl Decoder {
@@ -81,6 +82,13 @@ impl Decoder {
         self.buffer.len()
     }
 
+    /// Whether what is there begins a `HEAD`, so that not even a refusal has a
+    /// body.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.buffer[self.start..].starts_with(b"HEAD ")
+    }
+
     /// Looks for the next request. `limit` says, from its head, how large
     /// its body may be; `answer` gets it when it is complete.
     pub fn step<T>(
@@ -97,9 +105,10 @@ impl Decoder {
             State::Refused => Ok(Step::More),
         };
         step.unwrap_or_else(|refusal| {
+            let head = self.is_head();
             self.state = State::Refused;
             self.forget();
-            Step::Refused(refusal)
+            Step::Refused(refusal, head)
         })
     }
 
@@ -226,7 +235,7 @@ mod tests {
                     Step::More => break,
                     Step::Continue => said.push("continue".into()),
                     Step::Done(request) => said.push(request),
-                    Step::Refused(refusal) => {
+                    Step::Refused(refusal, _) => {
                         said.push(format!("{} {}", refusal.status.0, refusal.reason));
                         return said;
                     }
@@ -302,7 +311,7 @@ mod tests {
         decoder.push(&vec![b'x'; 100_000]);
         assert!(matches!(
             decoder.step(|_| LIMIT, |_| ()),
-            Step::Refused(Refusal::HEAD_TOO_LARGE)
+            Step::Refused(Refusal::HEAD_TOO_LARGE, false)
         ));
         assert!(decoder.is_empty());
         assert!(decoder.buffer.capacity() <= KEPT_CAPACITY);

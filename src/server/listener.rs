@@ -23,7 +23,8 @@ const BACKLOG: i32 = 4096;
 
 /// What the kernel may hold of a connection's input and output, in bytes; it
 /// takes twice as much for its own bookkeeping. Left to itself it would hold
-/// megabytes of answers for a peer that does not read.
+/// megabytes of answers for a peer that does not read. With less than the 64 KiB
+/// of a segment on loopback, large answers would wait for delayed ACKs.
 const SOCKET_BUFFER: usize = 64 * 1024;
 
 /// Who may connect to a Unix socket: everybody, as to a loopback port. The

@@ -190,7 +190,7 @@ impl<T: Transport> Connection<T> {
         }
         context.counters.late.fetch_add(1, Ordering::Relaxed);
         context.output.clear();
-        self.refuse(Refusal::LATE, context);
+        self.refuse(Refusal::LATE, self.decoder.is_head(), context);
         match self.send(&context.output) {
             Ok(()) => self.drive(context),
             Err(_) => Next::Close,
@@ -283,9 +283,9 @@ impl<T: Transport> Connection<T> {
                         self.stage = Stage::Closing;
                     }
                 }
-                Step::Refused(refusal) => {
+                Step::Refused(refusal, head) => {
                     context.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    self.refuse(refusal, context);
+                    self.refuse(refusal, head, context);
                 }
             }
         }
@@ -311,9 +311,9 @@ impl<T: Transport> Connection<T> {
         context.counters.answered.count(begin.elapsed(), answered);
     }
 
-    fn refuse<H: Handler>(&mut self, refusal: Refusal, context: &mut Context<H>) {
+    fn refuse<H: Handler>(&mut self, refusal: Refusal, head: bool, context: &mut Context<H>) {
         let response = context.handler.refuse(refusal);
-        response.write(false, Ending::Close, &context.date, &mut context.output);
+        response.write(head, Ending::Close, &context.date, &mut context.output);
         self.stage = Stage::Refusing;
     }
 
