@@ -55,9 +55,11 @@ fn main() -> ExitCode {
 
 /// Serves until a signal says to stop.
 fn serve(flags: &Flags) -> Result<(), String> {
-    // First, lest a descriptor of ours be taken for one that was inherited.
-    let sockets = sockets(flags)?;
+    // First, lest a descriptor of ours be taken for one that was passed on.
+    let inherited = Sockets::inherited()
+        .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
     let signals = signals().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let sockets = listen(flags, inherited)?;
     let max_connections = connections(flags, sockets.public.len(), sockets.admin.is_some());
     let settings = server::Settings {
         workers: flags.workers.min(max_connections),
@@ -135,9 +137,7 @@ fn operate(listener: Listener, sources: Sources) -> Result<Admin, String> {
 
 /// Listens where the flags say and on what was inherited; without either,
 /// where the default says.
-fn sockets(flags: &Flags) -> Result<Sockets, String> {
-    let mut sockets = Sockets::inherited()
-        .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
+fn listen(flags: &Flags, mut sockets: Sockets) -> Result<Sockets, String> {
     for address in &flags.listen {
         sockets.public.push(bind(address)?);
     }
