@@ -136,7 +136,7 @@ impl Expected {
                     expected.answers.push((told, bytes));
                     expected.closes = ending == Ending::Close;
                 }
-                Step::Refused(refusal, head) => expected.refuse(refusal, head),
+                Step::Refused(refusal) => expected.refuse(refusal, decoder.is_head()),
             }
         }
         let partial = !expected.closes && !decoder.is_empty();

@@ -123,7 +123,7 @@ fn ask(server: &Api, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     );
     let response = match step {
         Step::Done(response) => response,
-        Step::Refused(refusal, _) => server.refuse(refusal),
+        Step::Refused(refusal) => server.refuse(refusal),
         Step::More | Step::Continue => panic!("the request is complete"),
     };
     let Body::Text(text) = response.body else {

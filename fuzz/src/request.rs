@@ -57,7 +57,7 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
                     told = false;
                     said.requests.push(message);
                 }
-                Step::Refused(refusal, _) => {
+                Step::Refused(refusal) => {
                     said.refusal = Some((refusal.status.0, refusal.reason));
                     assert!(decoder.is_empty());
                     return said;

@@ -22,7 +22,8 @@ enum State {
     #[default]
     Head,
     Body(Body),
-    Refused,
+    /// And whether that was a `HEAD`.
+    Refused(bool),
 }
 
 /// A request whose head is complete and whose body is not.
@@ -49,9 +50,8 @@ pub enum Step<T> {
     Continue,
     /// A request was complete and has been answered with this.
     Done(T),
-    /// The request is refused; nothing that follows can be understood. The
-    /// other is [`Decoder::is_head`].
-    Refused(Refusal, bool),
+    /// The request is refused; nothing that follows can be understood.
+    Refused(Refusal),
 }
 
 impl Decoder {
@@ -82,11 +82,14 @@ impl Decoder {
         self.buffer.len()
     }
 
-    /// Whether what is there begins a `HEAD`, so that not even a refusal has a
-    /// body.
+    /// Whether what is there begins a `HEAD`, or was one that is refused: not
+    /// even a refusal has a body then.
     #[must_use]
     pub fn is_head(&self) -> bool {
-        self.buffer[self.start..].starts_with(b"HEAD ")
+        match self.state {
+            State::Refused(head) => head,
+            State::Head | State::Body(_) => self.buffer[self.start..].starts_with(b"HEAD "),
+        }
     }
 
     /// Looks for the next request. `limit` says, from its head, how large
@@ -102,13 +105,12 @@ impl Decoder {
         let step = match self.state {
             State::Head => self.head(limit, answer),
             State::Body(_) => self.body(answer),
-            State::Refused => Ok(Step::More),
+            State::Refused(_) => Ok(Step::More),
         };
         step.unwrap_or_else(|refusal| {
-            let head = self.is_head();
-            self.state = State::Refused;
+            self.state = State::Refused(self.is_head());
             self.forget();
-            Step::Refused(refusal, head)
+            Step::Refused(refusal)
         })
     }
 
@@ -235,7 +237,7 @@ mod tests {
                     Step::More => break,
                     Step::Continue => said.push("continue".into()),
                     Step::Done(request) => said.push(request),
-                    Step::Refused(refusal, _) => {
+                    Step::Refused(refusal) => {
                         said.push(format!("{} {}", refusal.status.0, refusal.reason));
                         return said;
                     }
@@ -311,7 +313,7 @@ mod tests {
         decoder.push(&vec![b'x'; 100_000]);
         assert!(matches!(
             decoder.step(|_| LIMIT, |_| ()),
-            Step::Refused(Refusal::HEAD_TOO_LARGE, false)
+            Step::Refused(Refusal::HEAD_TOO_LARGE)
         ));
         assert!(decoder.is_empty());
         assert!(decoder.buffer.capacity() <= KEPT_CAPACITY);

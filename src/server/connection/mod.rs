@@ -190,7 +190,7 @@ impl<T: Transport> Connection<T> {
         }
         context.counters.late.fetch_add(1, Ordering::Relaxed);
         context.output.clear();
-        self.refuse(Refusal::LATE, self.decoder.is_head(), context);
+        self.refuse(Refusal::LATE, context);
         match self.send(&context.output) {
             Ok(()) => self.drive(context),
             Err(_) => Next::Close,
@@ -283,9 +283,9 @@ impl<T: Transport> Connection<T> {
                         self.stage = Stage::Closing;
                     }
                 }
-                Step::Refused(refusal, head) => {
+                Step::Refused(refusal) => {
                     context.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    self.refuse(refusal, head, context);
+                    self.refuse(refusal, context);
                 }
             }
         }
@@ -311,7 +311,8 @@ impl<T: Transport> Connection<T> {
         context.counters.answered.count(begin.elapsed(), answered);
     }
 
-    fn refuse<H: Handler>(&mut self, refusal: Refusal, head: bool, context: &mut Context<H>) {
+    fn refuse<H: Handler>(&mut self, refusal: Refusal, context: &mut Context<H>) {
+        let head = self.decoder.is_head();
         let response = context.handler.refuse(refusal);
         response.write(head, Ending::Close, &context.date, &mut context.output);
         self.stage = Stage::Refusing;
