@@ -69,8 +69,13 @@ fn raise(needed: u64) -> u64 {
 /// worker answers nobody.
 fn grow_table(descriptors: u64) {
     let last = i32::try_from(descriptors.saturating_sub(1)).unwrap_or(i32::MAX);
-    if let Ok(file) = File::open("/dev/null") {
+    if let Some(file) = spare() {
         // Closed at once. Without it things are slower, not worse.
         let _ = fcntl_dupfd_cloexec(file, last);
     }
+}
+
+/// A descriptor of no other use.
+pub(super) fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }

@@ -1,6 +1,5 @@
 //! Letting connections in, and out when there are too many.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use super::{WAKER, Worker};
 use crate::http::{Handler, Peer};
 use crate::server::connection::Connection;
 use crate::server::crowd::Errand;
+use crate::server::descriptors::spare;
 use crate::server::listener::{Acceptor, Stream};
 
 /// How many connections more than its share a worker may have and still
@@ -184,9 +184,4 @@ impl<H: Handler> Worker<H> {
             }
         }
     }
-}
-
-/// A descriptor of no other use.
-pub(super) fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
 }

@@ -15,10 +15,11 @@ use mio::{Events, Poll, Token};
 use super::Settings;
 use super::connection::{Connection, Context, Next};
 use super::crowd::Crowd;
+use super::descriptors::spare;
 use super::listener::{Listener, Stream};
 use super::pool::Pool;
 use crate::http::Handler;
-use doors::{Door, spare};
+use doors::Door;
 
 /// Batches that empty a listener's queue when the server stops.
 const BACKLOG_BATCHES: usize = 64;
