@@ -15,9 +15,6 @@ import load
 import peers
 import process
 
-# Payload bytes of each session while memory is measured.
-SIZE = 4096
-
 
 def start(peer, cores, times):
     """Milliseconds from exec to the first byte of an answer."""
@@ -52,9 +49,9 @@ def first_byte(port, path, end):
     raise RuntimeError(f"nothing answers at port {port}")
 
 
-def memory(peer, cores, steps, size=SIZE):
-    """KiB by number of sessions, beginning with none, then when they have been
-    ended; and threads."""
+def memory(peer, cores, steps, size):
+    """KiB by number of sessions with payloads of a size, beginning with none,
+    then when they have been ended; and threads."""
     by_sessions = {}
     with peers.Server(peer, cores.all, sessions=10_000) as server:
         by_sessions[0] = process.rss(server.pids)

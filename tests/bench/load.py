@@ -84,7 +84,7 @@ def wrk(server, work, cores, connections=64, seconds=1.0, close=False, check=Fal
     path, fields = target(server, work)
     if close:
         fields = [*fields, "Connection: close"]
-    arguments = [*work.arguments, *(["check"] if check and not work.threaded else [])]
+    arguments = [*work.arguments, *(["check"] if check else [])]
     return drive(server.url(path), work, fields, arguments, cores, connections, seconds)
 
 
