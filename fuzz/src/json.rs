@@ -88,7 +88,6 @@ fn expected(body: &[u8], is_write: bool) -> Outcome {
     };
     match (only("data"), token) {
         (Some(data), Some(_)) if data.len() > DATA_LIMIT => Outcome::refused(413, "M_TOO_LARGE"),
-        (Some(data), Some(_)) if data.contains('\0') => Outcome::refused(400, "M_BAD_JSON"),
         (Some(data), Some(token)) if token == "0" => Outcome::Taken(data),
         (Some(_), Some(_)) => Outcome::refused(409, "M_CONCURRENT_WRITE"),
         _ => Outcome::refused(400, "M_BAD_JSON"),

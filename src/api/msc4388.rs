@@ -5,8 +5,8 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{DeserializeSeed, MapAccess, Visitor};
-use serde_json::{Deserializer, Value};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Deserializer;
 
 use super::answer::{error, json, not_found, too_large};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
@@ -102,9 +102,11 @@ impl Api {
             return error(400, "M_INVALID_PARAM", "The transaction id is malformed");
         }
         let now = self.clock.now();
-        let recorded = id
-            .zip(transaction)
-            .and_then(|(id, name)| self.store.recorded(id, name, now));
+        // Existence first: it is cheaper to find out than what the body says.
+        let found = id.and_then(|id| Some((id, self.store.recorded(id, transaction, now)?)));
+        let Some((id, recorded)) = found else {
+            return not_found();
+        };
         if let Some(outcome) = recorded {
             return self.msc4388_outcome(outcome, stability);
         }
@@ -113,9 +115,6 @@ impl Api {
         let (content, expected) = match body {
             Ok(body) => body,
             Err(response) => return response,
-        };
-        let Some(id) = id else {
-            return not_found();
         };
         let write = Sequenced {
             expected: expected_revision(&expected),
@@ -170,8 +169,8 @@ fn strings<const N: usize>(body: &[u8], keys: [&'static str; N]) -> Result<[Stri
     let json = match read.and_then(|strings| reader.end().map(|()| strings)) {
         Ok(Some(strings)) => return Ok(strings),
         Ok(None) => true,
-        // No object; but is it JSON?
-        Err(error) if error.is_data() => serde_json::from_slice::<Value>(body).is_ok(),
+        // Not an object, but it may still be JSON.
+        Err(error) if error.is_data() => is_json(body),
         Err(_) => false,
     };
     Err(if json {
@@ -182,8 +181,14 @@ fn strings<const N: usize>(body: &[u8], keys: [&'static str; N]) -> Result<[Stri
     })
 }
 
-/// Reads an object in one pass. A derived reader would skip what it ignores
-/// without a look at escapes or depth, and stop at the first wrong type.
+fn is_json(body: &[u8]) -> bool {
+    let mut reader = Deserializer::from_slice(body);
+    let read = Value::SKIPPED.deserialize(&mut reader);
+    read.and_then(|_| reader.end()).is_ok()
+}
+
+/// Reads an object in one pass. A derived reader would stop at the first wrong
+/// type, and skip unknown keys without checking their escapes or depth.
 struct Keys<const N: usize>([&'static str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Keys<N> {
@@ -203,20 +208,108 @@ impl<'de, const N: usize> Visitor<'de> for Keys<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [const { None }; N];
-        let mut sound = true;
-        while let Some((key, value)) = map.next_entry::<String, Value>()? {
-            let Some(place) = self.0.iter().position(|known| *known == key) else {
-                continue;
-            };
-            match value {
-                Value::String(text) if found[place].is_none() => found[place] = Some(text),
-                _ => sound = false,
+        let mut valid = true;
+        while let Some(index) = map.next_key_seed(Key(&self.0))? {
+            if let Some(index) = index {
+                let first = found[index].is_none();
+                found[index] = map.next_value_seed(Value { keep: true })?;
+                valid &= first && found[index].is_some();
+            } else {
+                map.next_value_seed(Value::SKIPPED)?;
             }
         }
         let found = found.into_iter().collect::<Option<Vec<_>>>();
         Ok(found
-            .filter(|_| sound)
+            .filter(|_| valid)
             .and_then(|strings| strings.try_into().ok()))
+    }
+}
+
+/// Reads a key as its index among the known ones.
+struct Key<'k>(&'k [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|known| *known == key))
+    }
+}
+
+/// Reads any value and returns it if it is a string that is to be kept; of all
+/// else nothing is built, however deeply nested. `serde::de::IgnoredAny` does
+/// not do: in what it skips, `serde_json` takes any depth, unpaired surrogates
+/// and invalid UTF-8.
+#[derive(Clone, Copy)]
+struct Value {
+    keep: bool,
+}
+
+impl Value {
+    const SKIPPED: Self = Self { keep: false };
+}
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = Option<String>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(self.keep.then(|| text.to_owned()))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element_seed(Self::SKIPPED)?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_key_seed(Key(&[]))?.is_some() {
+            map.next_value_seed(Self::SKIPPED)?;
+        }
+        Ok(None)
     }
 }
 
@@ -224,9 +317,6 @@ impl<'de, const N: usize> Visitor<'de> for Keys<N> {
 fn content(data: &str) -> Result<Content, Response> {
     if data.len() > SIGN_IN_MAX_BYTES {
         return Err(too_large());
-    }
-    if data.contains('\0') {
-        return Err(error(400, "M_BAD_JSON", "The data has a NUL character"));
     }
     Content::new(data.as_bytes(), "").ok_or_else(too_large)
 }
@@ -301,10 +391,66 @@ mod tests {
             r#"{"sequence_token": 0, "data": "a"}"#,
             r#"{"sequence_token": "0", "data": ["a"]}"#,
             r#"{"sequence_token": "0", "data": "a", "data": "b"}"#,
-            r#"{"sequence_token": "0", "data": "\u0000"}"#,
             r#"{"sequence_token": "0", "data": "a", "x": [], "data": "a"}"#,
         ] {
             assert_eq!(read(body.as_bytes()), Err("M_BAD_JSON".into()), "{body}");
+        }
+    }
+
+    #[test]
+    fn u_0000_is_text_like_any_other() {
+        let body = r#"{"sequence_token": "0", "data": "a\u0000b"}"#;
+        assert_eq!(read(body.as_bytes()), Ok(("0".into(), "a\0b".into())));
+    }
+
+    #[test]
+    fn skipped_values_have_the_verdict_of_a_parser_that_keeps_them() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let values = [
+            "0",
+            "-0",
+            "01",
+            "1e5",
+            "1e999",
+            "-1e999",
+            "1e-999",
+            "18446744073709551616",
+            "-",
+            "1.",
+            ".5",
+            "+1",
+            "NaN",
+            "truth",
+            "true",
+            "nul",
+            "null",
+            "\"\\ud800\"",
+            "\"\\ud83d\\ude00\"",
+            "\"\\u12\"",
+            "\"\t\"",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "{1:2}",
+            "{\"a\":1,\"a\":2}",
+            "{\"\\ud800\":1}",
+            "{\"a\":{\"b\":[{}]}}",
+            "[]]",
+            "",
+        ];
+        let nested = [deep(125), deep(126), deep(127), deep(128), deep(129)];
+        let values = values.into_iter().chain(nested.iter().map(String::as_str));
+        for value in values {
+            let body = format!(r#"{{"x": {value}, "sequence_token": "0", "data": "a"}}"#);
+            let expected = match serde_json::from_str::<serde_json::Value>(&body) {
+                Ok(_) => Ok(("0".into(), "a".into())),
+                Err(_) => Err("M_NOT_JSON".into()),
+            };
+            assert_eq!(read(body.as_bytes()), expected, "{value:.40}");
+            let parsed = serde_json::from_str::<serde_json::Value>(value).is_ok();
+            assert_eq!(is_json(value.as_bytes()), parsed, "{value:.40}");
         }
     }
 

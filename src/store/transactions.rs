@@ -135,17 +135,19 @@ impl Store {
         outcome
     }
 
-    /// The outcome of a transaction that has been recorded.
+    /// The recorded outcome of a transaction, if it has one, and a sign of use;
+    /// `None` if there is no such session.
     pub fn recorded(
         &self,
         id: SessionId,
-        transaction: &str,
+        transaction: Option<&str>,
         now: Moment,
-    ) -> Option<Result<Revision, SequenceError>> {
-        let name = self.keys.number(transaction);
+    ) -> Option<Option<Result<Revision, SequenceError>>> {
+        let name = transaction.map(|name| self.keys.number(name));
         let (mut inner, now) = self.enter(now);
         inner.live(id, Family::Sequenced, now)?;
-        outcome_of(inner.transactions.get(&id)?, name)
+        let records = inner.transactions.get(&id);
+        Some(name.and_then(|name| outcome_of(records?, name)))
     }
 }
 

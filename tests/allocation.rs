@@ -1,0 +1,86 @@
+//! What answering a request allocates, counted.
+
+use std::alloc::System;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rendezvousd::api::{Api, BODY_LIMIT, Settings};
+use rendezvousd::clock::Clock;
+use rendezvousd::http::{Decoder, Handler, Peer, Step, TrustedProxies};
+use rendezvousd::quota::Allowance;
+use rendezvousd::session::{Content, Protocol};
+use rendezvousd::store::Store;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Beside the string that is kept: keys with escapes, the answer.
+const SMALL: usize = 4 * 1024;
+
+fn api(store: &Arc<Store>) -> Api {
+    let settings = Settings {
+        prefix: "/rendezvous".into(),
+        public_url: None,
+        trusted_proxies: TrustedProxies {
+            networks: Vec::new(),
+            local: false,
+        },
+        ttl: Duration::from_secs(60),
+        sign_in_ttl: Duration::from_secs(300),
+        max_bytes: 4096,
+        allowance: Allowance { rate: 1, burst: 1 },
+        check_page: true,
+    };
+    Api::new(Arc::clone(store), Clock, settings)
+}
+
+/// A body of the largest size: `unit` again and again between the two ends.
+fn filled(start: &str, unit: &str, end: &str) -> String {
+    let room = BODY_LIMIT - start.len() - end.len();
+    format!("{start}{}{end}", unit.repeat(room / unit.len()))
+}
+
+/// One test, because the allocator counts for the whole process.
+#[test]
+fn json_that_is_not_kept_is_not_built() {
+    let store = Arc::new(Store::new(NonZeroUsize::MIN));
+    let api = api(&store);
+    let content = Content::new(b"", "").unwrap();
+    let lifetime = Duration::from_secs(300);
+    let created = store.create(content, Protocol::Msc4388, lifetime, Clock.now());
+    let (id, _) = created.unwrap();
+    let deep = |open: &str, close: &str| format!("{}0{},", open.repeat(120), close.repeat(120));
+    for body in [
+        filled("{\"x\":[", "{\"\":{\"\":0}},", "0]}"),
+        filled("{\"x\":[", "{\"\":0},", "0]}"),
+        filled("{\"x\":[", &deep("[", "]"), "0]}"),
+        filled("{\"x\":[", &deep("{\"\":", "}"), "0]}"),
+        filled("{\"x\":[", "[],", "0]}"),
+        filled("{\"x\":[", "0,", "0]}"),
+        filled("{\"x\":[", "\"\",", "0]}"),
+        filled("{\"data\":[", "\"\",", "0]}"),
+        filled("{", "\"\":0,", "\"x\":0}"),
+        filled("{", "\"\\n\":\"\\n\",", "\"x\":0}"),
+        filled("[", "{\"\":{\"\":0}},", "0]"),
+    ] {
+        let path = format!("/_matrix/client/v1/rendezvous/{id}");
+        let length = body.len();
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let mut decoder = Decoder::default();
+        decoder.push((head + &body).as_bytes());
+        let region = Region::new(ALLOCATOR);
+        let step = decoder.step(
+            |head| api.body_limit(head),
+            |request| api.answer(request, Peer::Local).status.0,
+        );
+        assert!(matches!(step, Step::Done(400)), "{step:?}");
+        let change = region.change();
+        let allocated = change.bytes_allocated.cast_signed() + change.bytes_reallocated;
+        assert!(
+            allocated <= SMALL.cast_signed(),
+            "{allocated} bytes for {body:.30}"
+        );
+    }
+}
