@@ -22,7 +22,7 @@ use rendezvousd::logging;
 use rendezvousd::quota::{self, Allowance};
 use rendezvousd::reaper::Reaper;
 use rendezvousd::report::{self, Totals};
-use rendezvousd::server::{self, Address, Deadlines, Listener, Probe, Server, make_room};
+use rendezvousd::server::{self, Address, Deadlines, Heartbeat, Listener, Server, make_room};
 use rendezvousd::state;
 use rendezvousd::store::Store;
 use rendezvousd::systemd::{self, Sockets};
@@ -100,12 +100,12 @@ fn run(
     let server = Server::start(public, settings, &api)
         .map_err(|error| format!("cannot start the workers: {error}"))?;
     let counters = Arc::clone(server.counters());
-    let probe = server.probe(&format!("{}/probe", flags.prefix));
+    let heartbeat = server.heartbeat();
     let sources = Sources {
         store: Arc::clone(store),
         api: Arc::clone(&api),
         counters: Arc::clone(&counters),
-        probe: probe.clone(),
+        probe: server.probe(&format!("{}/probe", flags.prefix)),
         started,
     };
     let admin = admin
@@ -115,7 +115,7 @@ fn run(
     systemd::ready();
 
     let totals = || Totals::read(store, &api, &counters);
-    attend(signals, &probe, totals).map_err(|error| format!("cannot wait: {error}"))?;
+    attend(signals, heartbeat, totals).map_err(|error| format!("cannot wait: {error}"))?;
 
     systemd::stopping();
     server.stop();
@@ -193,14 +193,18 @@ fn restored(flags: &Flags) -> (Store, Option<&Path>) {
 
 /// Waits for a signal that says to stop. Meanwhile it tells systemd how it
 /// goes, and the log what was refused.
-fn attend(signals: &UnixStream, probe: &Probe, totals: impl Fn() -> Totals) -> io::Result<()> {
+fn attend(
+    signals: &UnixStream,
+    mut heartbeat: Heartbeat,
+    totals: impl Fn() -> Totals,
+) -> io::Result<()> {
     let beat = systemd::watchdog();
     let period = beat.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
     signals.set_read_timeout(Some(period))?;
     let mut before = totals();
     let mut reported = Instant::now();
     while !is_told_to_stop(signals) {
-        if beat.is_some() && probe.is_answered(period) {
+        if beat.is_some() && heartbeat.is_steady() {
             systemd::alive();
         }
         let now = totals();

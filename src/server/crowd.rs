@@ -48,6 +48,8 @@ struct Desk {
     /// Since when the one it would close has waited, in milliseconds;
     /// `NOBODY` if it has none.
     waiting_since: AtomicU64,
+    /// Iterations of its loop, see [`Heartbeat`](super::Heartbeat).
+    beats: AtomicU64,
     errands: Mutex<Vec<Errand>>,
 }
 
@@ -85,6 +87,7 @@ impl Crowd {
         let desk = |waker| Desk {
             waker,
             waiting_since: AtomicU64::new(NOBODY),
+            beats: AtomicU64::new(0),
             errands: Mutex::default(),
         };
         Self {
@@ -103,13 +106,27 @@ impl Crowd {
     /// Tells all workers to stop.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        for worker in 0..self.desks.len() {
-            self.wake(worker);
-        }
+        self.wake_all();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Counts an iteration of a worker's loop.
+    pub(super) fn beat(&self, worker: usize) {
+        self.desks[worker].beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many iterations each worker's loop has made.
+    pub(super) fn beats(&self) -> Vec<u64> {
+        let beats = |desk: &Desk| desk.beats.load(Ordering::Relaxed);
+        self.desks.iter().map(beats).collect()
+    }
+
+    /// Has every worker's loop make an iteration.
+    pub(super) fn wake_all(&self) {
+        (0..self.desks.len()).for_each(|worker| self.wake(worker));
     }
 
     fn wake(&self, worker: usize) {

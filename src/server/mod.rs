@@ -5,6 +5,7 @@ mod connection;
 mod counters;
 mod crowd;
 mod descriptors;
+mod heartbeat;
 mod listener;
 mod pool;
 mod probe;
@@ -13,6 +14,7 @@ mod worker;
 pub use connection::{Connection, Context, Next, Transport};
 pub use counters::{Counters, Durations, Held, Phase};
 pub use descriptors::{Room, make_room};
+pub use heartbeat::Heartbeat;
 pub use listener::{Address, Listener, Socket};
 pub use probe::Probe;
 
@@ -169,6 +171,12 @@ impl Server {
     #[must_use]
     pub fn probe(&self, path: &str) -> Probe {
         Probe::new(Arc::clone(&self.crowd), path)
+    }
+
+    /// What tells whether the workers' loops run.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat::new(Arc::clone(&self.crowd))
     }
 
     /// Stops accepting, lets the answers in progress finish for

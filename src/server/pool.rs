@@ -51,10 +51,10 @@ impl Pool {
         self.used.contains(&token) || self.fresh.contains(&token)
     }
 
-    /// Since when a connection waits that has never been answered.
-    pub(super) fn fresh_since(&self, token: Token) -> Option<Instant> {
+    /// A connection that has never been answered.
+    pub(super) fn fresh(&self, token: Token) -> Option<&Connection<Stream>> {
         let member = self.fresh.peek(&token)?;
-        Some(member.connection.since())
+        Some(&member.connection)
     }
 
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Connection<Stream>> {

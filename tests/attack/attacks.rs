@@ -70,6 +70,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { only_ours: true, ..attack("transactions of one session", one_session) },
     Attack { only_ours: true, ..attack("conflicts of one session", conflicts) },
     Attack { only_ours: true, ..attack("transactions of 400 sessions", many_sessions) },
+    Attack { only_ours: true, ..attack("nested JSON, 64 from 1 address", |server| nested(server, 64, Origin::Loner)) },
+    Attack { only_ours: true, ..attack("nested JSON, 1000 from 100", |server| nested(server, 1_000, Origin::Many(100))) },
+    Attack { only_ours: true, ..attack("nested JSON, new connections", nested_visits) },
     Attack { descriptors: Some(64), ..attack("64 descriptors, 500 from 100", |_| keep_alive(500, Origin::Many(100))) },
     attack("TLS ClientHello", |_| stranger(client_hello())),
     attack("HTTP/2 preface", |_| stranger(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec())),
@@ -230,6 +233,23 @@ fn many_sessions(server: SocketAddrV4) -> Swarm {
         puts.collect::<String>()
     });
     Swarm::new(FEW, Origin::Loner).refrain(puts.collect::<String>())
+}
+
+/// Writes that are JSON of the largest size and no object with the right keys.
+fn nested(server: SocketAddrV4, size: usize, origin: Origin) -> Swarm {
+    Swarm::new(size, origin).refrain(nested_write(server))
+}
+
+/// The same, each over a new connection.
+fn nested_visits(server: SocketAddrV4) -> Swarm {
+    Swarm::new(1_000, Origin::Many(100))
+        .opening(nested_write(server))
+        .parting(Parting::WhenAnswered)
+}
+
+fn nested_write(server: SocketAddrV4) -> String {
+    let body = format!(r#"{{"x":[{}0]}}"#, r#"{"":0},"#.repeat(3_800));
+    request("PUT", &created(server, 0), "", &body)
 }
 
 /// A write under a name of the greatest length.

@@ -85,6 +85,8 @@ pub struct Connection<T> {
     /// Answered at all.
     served: bool,
     queued: bool,
+    /// Bytes read so far.
+    received: usize,
     stage: Stage,
     phase: Counted,
     since: Instant,
@@ -105,6 +107,7 @@ impl<T: Transport> Connection<T> {
             answered: false,
             served: false,
             queued: false,
+            received: 0,
             stage: Stage::Open,
             phase: Counted::new(Arc::clone(&context.counters), Phase::Idle),
             since: context.now,
@@ -130,6 +133,11 @@ impl<T: Transport> Connection<T> {
     /// When the present wait began.
     pub fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Bytes read so far.
+    pub fn received(&self) -> usize {
+        self.received
     }
 
     /// Bytes that its buffers take.
@@ -323,7 +331,10 @@ impl<T: Transport> Connection<T> {
     fn receive(&mut self, input: &mut [u8]) -> io::Result<()> {
         match self.read(input)? {
             Some(0) => self.ended = true,
-            Some(count) => self.decoder.push(&input[..count]),
+            Some(count) => {
+                self.received = self.received.saturating_add(count);
+                self.decoder.push(&input[..count]);
+            }
             None => {}
         }
         Ok(())

@@ -38,9 +38,13 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How long those who wait for a turn have theirs.
 const QUEUE: Duration = Duration::from_millis(2);
 
-/// How long a connection that was never answered has its turns before others:
-/// who drips bytes into a head is no newcomer for ever.
+/// How long a connection that was never answered is served before others; one
+/// that sends its request drop by drop loses this.
 const NEW: Duration = Duration::from_secs(1);
+
+/// Bytes such a connection may send and still be served before others: a first
+/// request is smaller, and larger ones cost more to answer.
+const NEW_BYTES: usize = 4 * 1024;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,6 +133,7 @@ impl<H: Handler> Worker<H> {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            self.crowd.beat(self.number);
             self.wake();
             for (place, event) in events.iter().enumerate() {
                 match event.token() {
@@ -175,8 +180,10 @@ impl<H: Handler> Worker<H> {
     }
 
     fn is_new(&self, token: Token) -> bool {
-        let since = self.pool.fresh_since(token);
-        since.is_some_and(|since| self.context.now.duration_since(since) < NEW)
+        self.pool.fresh(token).is_some_and(|connection| {
+            connection.received() < NEW_BYTES
+                && self.context.now.duration_since(connection.since()) < NEW
+        })
     }
 
     fn is_slice_over(&self) -> bool {
