@@ -3,7 +3,7 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each
+//! [`block_pool`], [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each
 //! other [`reaper`], [`state`], [`report`], [`admin`], [`systemd`] and
 //! [`logging`]; on top [`cli`].
 
@@ -11,6 +11,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod block_pool;
 pub mod cli;
 pub mod clock;
 pub mod http;

@@ -1,5 +1,6 @@
 //! rendezvousd: lets two Matrix devices meet.
 
+use std::env;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,11 +28,16 @@ use rendezvousd::state;
 use rendezvousd::store::Store;
 use rendezvousd::systemd::{self, Sockets};
 
+/// What the program takes when it does nothing, in bytes: its code and the
+/// libraries' (glibc has some 2 MiB), the heap's first pages, one page of
+/// blocks.
+const PROGRAM_SIZE: u64 = 4 * 1024 * 1024;
+
 /// How often systemd is told how it goes.
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let flags = match cli::parse(std::env::args_os()) {
+    let flags = match cli::parse(env::args_os()) {
         Ok(Command::Serve(flags)) => flags,
         Ok(Command::Print(text)) => {
             // Whoever closed the pipe has read enough.
@@ -253,9 +259,23 @@ fn connections(flags: &Flags, listeners: usize, operator: bool) -> usize {
     room.connections
 }
 
+/// The heaps of the allocator: glibc has one for each worker, unless told
+/// otherwise as by our units (mallopt(3)), and musl has one.
+fn heaps(workers: usize) -> usize {
+    if cfg!(not(target_env = "gnu")) {
+        return 1;
+    }
+    let most = env::var("MALLOC_ARENA_MAX").ok();
+    let most = most
+        .and_then(|text| text.parse().ok())
+        .filter(|most| *most > 0);
+    workers.min(most.unwrap_or(usize::MAX))
+}
+
 /// Says which limits are in force.
 fn describe(flags: &Flags, settings: &server::Settings) {
-    let ceiling = Store::ceiling(flags.max_entries, flags.largest_payload());
+    let heaps = heaps(settings.workers);
+    let ceiling = Store::ceiling(flags.max_entries, flags.largest_payload(), heaps);
     info!(
         "rendezvousd {}: MSC3886 and MSC4108 at {}/, {MSC3886_PATH} and {MSC4108_PATH}; \
          MSC4388 at {MSC4388_PATH} and {STABLE_PATH}",
@@ -277,20 +297,18 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         flags.create_burst,
         flags.create_rate,
     );
-    let buffers = settings.ceiling();
-    // Where payloads of growing sizes replace each other, between them.
-    let holes = ceiling / 3;
-    let all = [ceiling, holes, buffers, quota::SIZE]
+    let buffers = settings.ceiling(heaps);
+    let all = [ceiling, buffers, quota::SIZE, PROGRAM_SIZE]
         .into_iter()
         .fold(0, u64::saturating_add);
     info!(
-        "memory: at most {} in all: sessions {}, holes between them {}, connections {}, client \
-         addresses {}",
+        "memory: at most {} in all: sessions {}, connections {}, client addresses {}, the \
+         program {}",
         ByteSize(all),
         ByteSize(ceiling),
-        ByteSize(holes),
         ByteSize(buffers),
         ByteSize(quota::SIZE),
+        ByteSize(PROGRAM_SIZE),
     );
     let machine = rustix::system::sysinfo();
     let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());

@@ -1,14 +1,15 @@
 //! One rendezvous session: an opaque payload with a media type, a revision
 //! and a rule for its end.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::block_pool::{PooledBytes, size_of_blocks};
 use crate::clock::{Moment, millis};
 
 /// The name of a session: 128 random bits, because whoever knows the name
@@ -110,12 +111,37 @@ impl fmt::Display for Revision {
 /// A payload and its media type, shared between the store and the answers
 /// that are being sent, never changed.
 ///
-/// Both stand in one allocation, the payload first: that saves 24 bytes a
-/// session against a type of its own.
+/// The bytes are in the block pool: the payload and, unless it is one of the
+/// usual ones, the media type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    bytes: Arc<[u8]>,
-    type_length: u8,
+    bytes: Arc<PooledBytes>,
+    media_type: MediaType,
+}
+
+/// A media type: its length behind the payload, or [`Self::USUAL`] and its
+/// place in [`USUAL_TYPES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct MediaType(u8);
+
+/// Media types that nearly all payloads have.
+const USUAL_TYPES: [&str; 3] = ["text/plain", "application/json", "application/octet-stream"];
+
+impl MediaType {
+    const USUAL: u8 = 128;
+
+    /// Its bytes behind the payload.
+    fn len(self) -> usize {
+        match self.0 {
+            length @ 0..Self::USUAL => length.into(),
+            _ => 0,
+        }
+    }
+
+    fn usual(self) -> Option<&'static str> {
+        let place = self.0.checked_sub(Self::USUAL)?;
+        USUAL_TYPES.get(usize::from(place)).copied()
+    }
 }
 
 impl Content {
@@ -131,47 +157,65 @@ impl Content {
     /// than [`Self::MAX_TYPE`].
     #[must_use]
     pub fn new(payload: &[u8], media_type: &str) -> Option<Self> {
-        if media_type.len() > Self::MAX_TYPE {
-            return None;
-        }
-        let type_length = u8::try_from(media_type.len()).ok()?;
-        let length = payload.len() + media_type.len();
-        let mut bytes: Arc<[u8]> = iter::repeat_n(0, length).collect();
-        let (front, back) = Arc::get_mut(&mut bytes)?.split_at_mut(payload.len());
-        front.copy_from_slice(payload);
-        back.copy_from_slice(media_type.as_bytes());
-        Some(Self { bytes, type_length })
+        let usual = USUAL_TYPES.iter().position(|usual| *usual == media_type);
+        let (number, kept) = match usual {
+            Some(place) => (usize::from(MediaType::USUAL) + place, ""),
+            None if media_type.len() <= Self::MAX_TYPE => (media_type.len(), media_type),
+            None => return None,
+        };
+        Some(Self {
+            bytes: Arc::new(PooledBytes::new(&[payload, kept.as_bytes()])),
+            media_type: MediaType(u8::try_from(number).ok()?),
+        })
     }
 
-    fn split(&self) -> (&[u8], &[u8]) {
-        let end = self.bytes.len() - usize::from(self.type_length);
-        self.bytes.split_at(end)
-    }
-
-    /// The payload, byte for byte as it was written.
+    /// The most that contents with payloads of `payload` bytes take in the
+    /// block pool, in bytes.
     #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        self.split().0
+    pub const fn ceiling(payload: usize) -> usize {
+        size_of_blocks(payload + Self::MAX_TYPE)
+    }
+
+    /// Length of the payload, in bytes.
+    #[must_use]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "empty payloads are nothing special"
+    )]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.media_type.len()
+    }
+
+    /// Appends the payload, byte for byte as it was written.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        self.bytes.copy_to(0, self.len(), out);
+    }
+
+    /// A copy of the payload.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        self.copy_to(&mut payload);
+        payload
     }
 
     /// The media type.
     #[must_use]
-    pub fn media_type(&self) -> &str {
-        str::from_utf8(self.split().1).unwrap_or_default()
+    pub fn media_type(&self) -> Cow<'static, str> {
+        if let Some(usual) = self.media_type.usual() {
+            return usual.into();
+        }
+        let mut text = Vec::new();
+        self.bytes.copy_to(self.len(), self.bytes.len(), &mut text);
+        String::from_utf8(text).unwrap_or_default().into()
     }
 }
 
 #[cfg(test)]
 impl Content {
     /// The allocation, for tests that watch it go.
-    pub(crate) fn shared(&self) -> Arc<[u8]> {
+    pub(crate) fn shared(&self) -> Arc<PooledBytes> {
         Arc::clone(&self.bytes)
-    }
-}
-
-impl AsRef<[u8]> for Content {
-    fn as_ref(&self) -> &[u8] {
-        self.payload()
     }
 }
 
@@ -249,7 +293,8 @@ const BUSY: u16 = 9;
 /// numbers share the bits that one of them does not need.
 #[derive(Clone, Debug)]
 pub struct Session {
-    bytes: Arc<[u8]>,
+    /// None once it has ended.
+    bytes: Option<Arc<PooledBytes>>,
     revision: Revision,
     /// The end, in milliseconds on the steady clock, in the lower
     /// [`END_BITS`]; how often it was read in the others.
@@ -257,7 +302,7 @@ pub struct Session {
     /// From the last write to the end, in milliseconds, in the lower
     /// [`LEFT_BITS`]; the protocol's place in [`Protocol::ALL`] in the others.
     left_and_protocol: u32,
-    type_length: u8,
+    media_type: MediaType,
     writes: u8,
     /// The tick of the last use.
     used: u16,
@@ -348,11 +393,11 @@ impl Session {
 
     fn pack(parts: Parts) -> Self {
         let mut session = Self {
-            bytes: parts.content.bytes,
+            bytes: Some(parts.content.bytes),
             revision: parts.revision,
             end_and_reads: u64::from(parts.reads) << END_BITS,
             left_and_protocol: (parts.protocol as u32) << LEFT_BITS,
-            type_length: parts.content.type_length,
+            media_type: parts.content.media_type,
             writes: parts.writes,
             used: parts.used,
         };
@@ -375,8 +420,8 @@ impl Session {
     #[must_use]
     pub fn content(&self) -> Content {
         Content {
-            bytes: Arc::clone(&self.bytes),
-            type_length: self.type_length,
+            bytes: self.bytes.clone().unwrap_or_default(),
+            media_type: self.media_type,
         }
     }
 
@@ -454,8 +499,8 @@ impl Session {
     #[must_use]
     pub fn end(&mut self) -> Parts {
         let parts = self.parts();
-        self.bytes = Arc::default();
-        self.type_length = 0;
+        self.bytes = None;
+        self.media_type = MediaType::default();
         self.set_expires(0);
         self.set_left(0);
         parts
@@ -466,8 +511,8 @@ impl Session {
     #[must_use]
     pub fn replace(&mut self, content: Content, now: Moment) -> Content {
         let old = Content {
-            bytes: std::mem::replace(&mut self.bytes, content.bytes),
-            type_length: std::mem::replace(&mut self.type_length, content.type_length),
+            bytes: self.bytes.replace(content.bytes).unwrap_or_default(),
+            media_type: std::mem::replace(&mut self.media_type, content.media_type),
         };
         self.revision = self.revision.next();
         self.writes = self.writes.saturating_add(1);
@@ -540,7 +585,7 @@ mod tests {
         assert_eq!(content.payload(), b"a\0b");
         assert_eq!(content.media_type(), "application/x-y");
         let empty = Content::new(b"", "").unwrap();
-        assert_eq!((empty.payload(), empty.media_type()), (&b""[..], ""));
+        assert!(empty.payload().is_empty() && empty.media_type().is_empty());
         assert!(Content::new(b"", &"x".repeat(128)).is_none());
     }
 

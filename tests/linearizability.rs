@@ -247,7 +247,10 @@ fn content(payload: u64) -> Content {
 }
 
 fn number(content: &Content) -> u64 {
-    str::from_utf8(content.payload()).unwrap().parse().unwrap()
+    String::from_utf8(content.payload())
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 fn saw(known: Known, session: &Session) -> Outcome {

@@ -85,7 +85,7 @@ impl Api {
             Err(response) => return response,
         };
         object(&Read {
-            data: str::from_utf8(session.content().payload()).unwrap_or_default(),
+            data: &String::from_utf8(session.content().payload()).unwrap_or_default(),
             sequence_token: &token(session.revision()),
             expires_in_ms: left(&session, now),
         })

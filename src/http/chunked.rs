@@ -11,8 +11,8 @@ const TRAILER_LIMIT: usize = 1024;
 
 /// Undoes the coding in place, as bytes arrive.
 ///
-/// The buffer holds the body decoded so far, up to `self.decoded`, and
-/// behind it what is still coded.
+/// What is still coded stands in the buffer behind the body decoded so far, or
+/// its last part.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     decoded: usize,
@@ -35,28 +35,27 @@ impl Chunked {
         self.decoded
     }
 
-    /// Decodes what it can of `buffer` from `start` on, where the body
-    /// begins, and closes the gaps; true when the body is complete.
+    /// Decodes what it can of `buffer` from `end` on, where the body decoded so
+    /// far ends, and closes the gaps; true when the body is complete.
     ///
     /// # Errors
     /// A malformed coding, or a body of more than `limit` bytes.
     pub(super) fn decode(
         &mut self,
         buffer: &mut Vec<u8>,
-        start: usize,
+        mut end: usize,
         limit: usize,
     ) -> Result<bool, Refusal> {
-        let end = start + self.decoded;
         let mut read = end;
-        let outcome = self.run(buffer, start, &mut read, limit);
-        buffer.drain(start + self.decoded..read);
+        let outcome = self.run(buffer, &mut end, &mut read, limit);
+        buffer.drain(end..read);
         outcome
     }
 
     fn run(
         &mut self,
         buffer: &mut [u8],
-        start: usize,
+        end: &mut usize,
         read: &mut usize,
         limit: usize,
     ) -> Result<bool, Refusal> {
@@ -80,7 +79,8 @@ impl Chunked {
                 }
                 State::Data(left) => {
                     let take = left.min(coded.len());
-                    buffer.copy_within(*read..*read + take, start + self.decoded);
+                    buffer.copy_within(*read..*read + take, *end);
+                    *end += take;
                     *read += take;
                     self.decoded += take;
                     if take < left {
@@ -266,7 +266,8 @@ mod tests {
         let mut chunked = Chunked::default();
         for (sent, byte) in coded.bytes().enumerate() {
             buffer.push(byte);
-            let complete = chunked.decode(&mut buffer, 4, LIMIT).unwrap();
+            let end = 4 + chunked.decoded();
+            let complete = chunked.decode(&mut buffer, end, LIMIT).unwrap();
             assert_eq!(complete, sent + 1 == coded.len());
             assert!(buffer.len() <= 4 + LIMIT + 8);
         }

@@ -3,14 +3,21 @@
 use super::Refusal;
 use super::chunked::Chunked;
 use super::head::{Framing, Head, Request, fields};
-
-/// Capacity that an empty decoder keeps: most requests fit, and thousands of
-/// idle connections cost next to nothing.
-const KEPT_CAPACITY: usize = 1024;
+use crate::block_pool::PooledBytes;
 
 /// Finds the requests in a connection's bytes.
+///
+/// It works in a buffer that it is lent while there is something to do. In
+/// between the block pool has what was received of a request, so that idle
+/// connections have no buffer. What comes bit by bit is not copied back and
+/// forth each time: bytes of a body stay in the pool until it is complete.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// The head and the body so far of a request whose head is complete.
+    settled: PooledBytes,
+    /// What follows them and is not decoded yet. While the buffer is lent, it
+    /// begins with the same bytes, unless they have been used up.
+    rest: PooledBytes,
     buffer: Vec<u8>,
     /// Where the next request begins in the buffer.
     start: usize,
@@ -35,6 +42,17 @@ struct Body {
     continue_due: bool,
 }
 
+impl Body {
+    /// How many bytes after the settled ones belong to the head and the
+    /// decoded body.
+    fn decoded(&self, settled: &PooledBytes, available: usize) -> usize {
+        match &self.coding {
+            Coding::Length(_) => available,
+            Coding::Chunked(chunked) => self.head + chunked.decoded() - settled.len(),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Coding {
     Length(usize),
@@ -55,6 +73,28 @@ pub enum Step<T> {
 }
 
 impl Decoder {
+    /// Borrows a buffer to work in.
+    pub fn resume(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.rest.copy_to(0, self.rest.len(), &mut buffer);
+        self.buffer = buffer;
+    }
+
+    /// Returns the buffer and keeps what is left in it.
+    pub fn suspend(&mut self) -> Vec<u8> {
+        let start = std::mem::take(&mut self.start);
+        let buffer = std::mem::take(&mut self.buffer);
+        let bytes = &buffer[start..];
+        if let State::Body(body) = &self.state {
+            let (settled, rest) = bytes.split_at(body.decoded(&self.settled, bytes.len()));
+            self.settled.append(settled);
+            self.rest = PooledBytes::new(&[rest]);
+        } else {
+            self.rest.append(&bytes[self.rest.len()..]);
+        }
+        buffer
+    }
+
     /// Takes in bytes from the connection.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {
@@ -67,28 +107,37 @@ impl Decoder {
     /// Whether the connection is between two requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
-    }
-
-    /// Bytes that the buffer takes.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.buffer.capacity()
+        self.buffer.is_empty() && self.rest.is_empty() && self.settled.is_empty()
     }
 
     /// Bytes held.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.buffer.len()
+        self.settled.len() + self.buffer.len().max(self.rest.len())
+    }
+
+    /// What is kept in the block pool takes so many bytes.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.settled.size() + self.rest.size()
     }
 
     /// Whether what is there begins a `HEAD`, or was one that is refused: not
     /// even a refusal has a body then.
     #[must_use]
     pub fn is_head(&self) -> bool {
+        const METHOD: &[u8] = b"HEAD ";
         match self.state {
             State::Refused(head) => head,
-            State::Head | State::Body(_) => self.buffer[self.start..].starts_with(b"HEAD "),
+            State::Head | State::Body(_) if self.settled.is_empty() => {
+                self.buffer[self.start..].starts_with(METHOD)
+            }
+            State::Head | State::Body(_) => {
+                let mut method = Vec::new();
+                let end = METHOD.len().min(self.settled.len());
+                self.settled.copy_to(0, end, &mut method);
+                method == METHOD
+            }
         }
     }
 
@@ -109,6 +158,7 @@ impl Decoder {
         };
         step.unwrap_or_else(|refusal| {
             self.state = State::Refused(self.is_head());
+            self.rest = PooledBytes::default();
             self.forget();
             Step::Refused(refusal)
         })
@@ -166,11 +216,15 @@ impl Decoder {
         let State::Body(body) = &mut self.state else {
             return Ok(Step::More);
         };
-        let start = self.start + body.head;
         let (complete, length) = match &mut body.coding {
-            Coding::Length(length) => (self.buffer.len() - start >= *length, *length),
+            Coding::Length(length) => {
+                let received = self.settled.len() + self.buffer.len() - self.start;
+                (received >= body.head + *length, *length)
+            }
             Coding::Chunked(chunked) => {
-                let complete = chunked.decode(&mut self.buffer, start, body.limit)?;
+                let decoded = body.head + chunked.decoded() - self.settled.len();
+                let end = self.start + decoded;
+                let complete = chunked.decode(&mut self.buffer, end, body.limit)?;
                 (complete, chunked.decoded())
             }
         };
@@ -178,6 +232,8 @@ impl Decoder {
             let due = std::mem::take(&mut body.continue_due);
             return Ok(if due { Step::Continue } else { Step::More });
         }
+        let settled = std::mem::take(&mut self.settled).to_vec();
+        self.buffer.splice(self.start..self.start, settled);
         let bytes = &self.buffer[self.start..];
         let mut space = fields();
         // Parsed once already: keeping what was found across reads would
@@ -196,6 +252,7 @@ impl Decoder {
 
     fn consume(&mut self, length: usize) {
         self.state = State::Head;
+        self.rest = PooledBytes::default();
         self.start += length;
         if self.start == self.buffer.len() {
             self.forget();
@@ -205,9 +262,7 @@ impl Decoder {
     fn forget(&mut self) {
         self.start = 0;
         self.buffer.clear();
-        if self.buffer.capacity() > KEPT_CAPACITY {
-            self.buffer = Vec::new();
-        }
+        self.settled = PooledBytes::default();
     }
 }
 
@@ -243,7 +298,11 @@ mod tests {
                     }
                 }
             }
-            assert!(decoder.held() <= super::super::HEAD_LIMIT + LIMIT + piece.len() + 512);
+            let held = decoder.held();
+            assert!(held <= super::super::HEAD_LIMIT + LIMIT + piece.len() + 512);
+            let buffer = decoder.suspend();
+            assert!(decoder.held() <= held);
+            decoder.resume(buffer);
         }
         said
     }
@@ -308,15 +367,27 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_decoder_keeps_no_large_buffer() {
+    fn between_two_turns_an_idle_decoder_keeps_nothing_and_others_what_is_left() {
         let mut decoder = Decoder::default();
-        decoder.push(&vec![b'x'; 100_000]);
-        assert!(matches!(
-            decoder.step(|_| LIMIT, |_| ()),
-            Step::Refused(Refusal::HEAD_TOO_LARGE)
-        ));
+        decoder.push(b"GET /a HTTP/1.0\r\n\r\nGET /b HTT");
+        let path = |decoder: &mut Decoder| {
+            let step = decoder.step(|_| LIMIT, |request| request.head.path.to_owned());
+            let Step::Done(path) = step else {
+                panic!("{step:?}");
+            };
+            path
+        };
+        assert_eq!(path(&mut decoder), "/a");
+        let buffer = decoder.suspend();
+        assert!(!decoder.is_empty());
+        assert_eq!(decoder.rest.to_vec(), b"GET /b HTT");
+        decoder.resume(buffer);
+        decoder.push(b"P/1.0\r\n\r\n");
+        assert_eq!(path(&mut decoder), "/b");
+        decoder.suspend();
         assert!(decoder.is_empty());
-        assert!(decoder.buffer.capacity() <= KEPT_CAPACITY);
+        assert_eq!(decoder.kept(), 0);
+        assert_eq!(decoder.buffer.capacity(), 0);
     }
 
     /// A stream of requests: most well-formed, some mutilated.

@@ -20,12 +20,21 @@ pub enum Body {
 }
 
 impl Body {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Self::Empty => b"",
-            Self::Text(text) => text.as_bytes(),
-            Self::Fixed(text) => text.as_bytes(),
-            Self::Content(content) => content.payload(),
+            Self::Empty => 0,
+            Self::Text(text) => text.len(),
+            Self::Fixed(text) => text.len(),
+            Self::Content(content) => content.len(),
+        }
+    }
+
+    fn copy_to(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Empty => {}
+            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Fixed(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Content(content) => content.copy_to(out),
         }
     }
 }
@@ -95,10 +104,9 @@ impl Response {
     /// Appends the answer to `out` as it goes over the wire. `date` is the
     /// present time as an IMF-fixdate, `head` whether the request was one.
     pub fn write(&self, head: bool, ending: Ending, date: &str, out: &mut Vec<u8>) {
-        let body = self.body.bytes();
         let status = self.status.0;
         out.extend_from_slice(b"HTTP/1.1 ");
-        number(u64::from(status), out);
+        out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.status.default_reason_phrase().as_bytes());
         out.extend_from_slice(b"\r\nDate: ");
@@ -111,7 +119,7 @@ impl Response {
         let bodiless = status == 204 || status == 304;
         if !bodiless {
             out.extend_from_slice(b"Content-Length: ");
-            number(body.len() as u64, out);
+            out.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(match ending {
@@ -120,24 +128,9 @@ impl Response {
             Ending::Close => b"Connection: close\r\n\r\n",
         });
         if !bodiless && !head {
-            out.extend_from_slice(body);
+            self.body.copy_to(out);
         }
     }
-}
-
-fn number(number: u64, out: &mut Vec<u8>) {
-    let mut text = [0; 20];
-    let mut from = text.len();
-    let mut rest = number;
-    loop {
-        from -= 1;
-        text[from] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[from..]);
 }
 
 #[cfg(test)]
@@ -190,14 +183,5 @@ mod tests {
         assert!(wire(&text(200), false, Ending::Close).contains("\r\nConnection: close\r\n\r\n"));
         let said = wire(&text(200), false, Ending::StaySaid);
         assert!(said.contains("\r\nConnection: keep-alive\r\n\r\n"));
-    }
-
-    #[test]
-    fn numbers_are_decimal() {
-        for value in [0, 9, 10, 4096, u64::MAX] {
-            let mut out = Vec::new();
-            number(value, &mut out);
-            assert_eq!(out, value.to_string().as_bytes());
-        }
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use log::error;
 use mio::{Poll, Waker};
 
+use crate::block_pool::size_of_blocks;
 use crate::http::{HEAD_LIMIT, Handler, TrustedProxies};
 use connection::{INPUT, OUTPUT_BATCH};
 use crowd::Crowd;
@@ -40,6 +41,10 @@ const BUFFERS: usize = 32 * 1024 * 1024;
 
 /// The requests of the largest kind that a worker has room for in any case.
 const LARGE_REQUESTS: usize = 16;
+
+/// What a worker takes beside its connections and what it works in, in bytes:
+/// the part of its stack and of its heap that is in use at some time.
+const WORKER_SIZE: usize = 256 * 1024;
 
 /// What a connection takes beside its buffers, in bytes: its state, a place
 /// in its worker's lists and one among its client's.
@@ -92,18 +97,44 @@ pub struct Settings {
 impl Settings {
     /// What the buffers of one worker's connections may take, in bytes.
     fn buffers(&self) -> usize {
-        let request = HEAD_LIMIT + self.largest_body + INPUT;
-        let answers = OUTPUT_BATCH + self.largest_body;
-        let large = (request + answers).saturating_mul(LARGE_REQUESTS);
+        let large = self.connection_buffers().saturating_mul(LARGE_REQUESTS);
         large.max(BUFFERS / self.workers)
     }
 
-    /// The most memory that the connections can take, in bytes.
+    /// The most that the buffers of one connection take, in bytes.
+    fn connection_buffers(&self) -> usize {
+        size_of_blocks(self.largest_request()) + size_of_blocks(self.largest_output())
+    }
+
+    /// A head, a body, and what one more read brings.
+    fn largest_request(&self) -> usize {
+        HEAD_LIMIT + self.largest_body + INPUT
+    }
+
+    /// Answers that are not a full batch, and one more.
+    fn largest_output(&self) -> usize {
+        OUTPUT_BATCH + HEAD_LIMIT + self.largest_body
+    }
+
+    /// What a worker works in, in bytes: a request, its answer twice, as text
+    /// and as it is sent, each in a vector that doubles; a payload that it
+    /// writes before the old one goes.
+    fn working_memory(&self) -> usize {
+        let vectors = self.largest_request() + 2 * self.largest_output();
+        WORKER_SIZE + INPUT + 2 * vectors + 2 * size_of_blocks(self.largest_body)
+    }
+
+    /// The most memory that connections and workers can take, in bytes, with an
+    /// allocator that has so many heaps.
     #[must_use]
-    pub fn ceiling(&self) -> u64 {
-        let buffers = self.buffers().saturating_mul(self.workers);
-        let beside = CONNECTION_SIZE.saturating_mul(self.max_connections);
-        buffers.saturating_add(beside) as u64
+    pub fn ceiling(&self, heaps: usize) -> u64 {
+        // Buffers are over the limit by those of one connection, and not for
+        // long.
+        let worker = self.buffers() + self.connection_buffers() + self.working_memory();
+        let workers = worker.saturating_mul(self.workers);
+        let connection = CONNECTION_SIZE * heaps;
+        let beside = connection.saturating_mul(self.max_connections);
+        workers.saturating_add(beside) as u64
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn write_session(out: &mut impl Write, saved: &Saved) -> io::Result<(
     for length in [media_type.len(), saved.transactions.len()] {
         out.write_all(&[u8::try_from(length).map_err(too_long)?])?;
     }
-    out.write_all(payload)?;
+    out.write_all(&payload)?;
     out.write_all(media_type.as_bytes())?;
     for record in &saved.transactions {
         let made = record.made.map_or(0, NonZeroU64::get);
@@ -144,7 +144,7 @@ pub(super) fn read(
         let saved = read_session(&mut input, written)?;
         count += 1;
         if kept < limits.sessions.get()
-            && saved.session.content.payload().len() <= limits.payload
+            && saved.session.content.len() <= limits.payload
             && saved.session.expires > now.steady
         {
             store.add(saved).map_err(|_| LoadError::Damaged)?;

@@ -59,7 +59,7 @@ impl fmt::Display for Ended {
             self.at.saturating_sub(modified) / 1_000,
             session.reads,
             session.writes,
-            session.content.payload().len(),
+            session.content.len(),
         )
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::{Counts, CreateError, Ended, Reason, Record};
+use super::{Counts, CreateError, Ended, Reason, Records};
 use crate::clock::Moment;
 use crate::session::{Content, Family, Session, SessionId};
 
@@ -30,7 +30,7 @@ pub(super) struct Inner {
     /// All that have not, soonest end first.
     pub(super) expiries: BTreeSet<(Tick, SessionId)>,
     /// The transactions of those sessions that have any.
-    pub(super) transactions: BTreeMap<SessionId, Vec<Record>>,
+    pub(super) transactions: BTreeMap<SessionId, Records>,
     pub(super) counts: Counts,
     /// The latest time at which something was asked.
     pub(super) latest: u64,
@@ -143,7 +143,7 @@ impl Counts {
 }
 
 fn size(content: &Content) -> u64 {
-    content.payload().len() as u64
+    content.len() as u64
 }
 
 /// Replaces a session's content, and its place among the expiries if the

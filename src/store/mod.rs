@@ -25,10 +25,12 @@ use log::debug;
 use crate::clock::Moment;
 use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 use inner::Inner;
+use transactions::Records;
 
-/// The most a session takes beside its payload, in bytes: map slot, list
-/// entry, index entry and allocator overhead. `tests/memory.rs` measures it.
-pub const SESSION_OVERHEAD: u64 = 250;
+/// The most a session takes beside its blocks in the pool, in bytes: map slot,
+/// list entry, index entries and what the allocator adds. `tests/memory.rs`
+/// measures it.
+pub const SESSION_OVERHEAD: usize = 290;
 
 /// Why a session was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +102,13 @@ impl Store {
     }
 
     /// The most memory that `capacity` sessions with payloads of `payload`
-    /// bytes can take, in bytes.
+    /// bytes can take, in bytes, with an allocator that has so many heaps: what
+    /// one has left of its small allocations is no use to another.
     #[must_use]
-    pub fn ceiling(capacity: NonZeroUsize, payload: usize) -> u64 {
-        let beside = Content::MAX_TYPE as u64 + SESSION_OVERHEAD + TRANSACTIONS_SIZE;
-        let session = payload as u64 + beside;
-        session.saturating_mul(capacity.get() as u64)
+    pub fn ceiling(capacity: NonZeroUsize, payload: usize, heaps: usize) -> u64 {
+        let blocks = Content::ceiling(payload) + TRANSACTIONS_SIZE;
+        let session = blocks + SESSION_OVERHEAD * heaps;
+        (session as u64).saturating_mul(capacity.get() as u64)
     }
 
     /// Makes a session with a random id. A full store gives up an expired

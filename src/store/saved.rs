@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::PoisonError;
 
-use super::{Keys, MAX_TRANSACTIONS, Record, Store};
+use super::{Keys, MAX_TRANSACTIONS, Record, Records, Store};
 use crate::clock::Moment;
 use crate::session::{Family, Parts, Session, SessionId};
 
@@ -42,7 +42,7 @@ impl Store {
                 show(&Saved {
                     id: *id,
                     session: session.parts(),
-                    transactions: transactions.cloned().unwrap_or_default(),
+                    transactions: transactions.map(Records::to_vec).unwrap_or_default(),
                 })?;
             }
         }
@@ -69,7 +69,7 @@ impl Store {
         let Saved {
             id,
             session,
-            mut transactions,
+            transactions,
         } = saved;
         let most = match session.protocol.family() {
             Family::Tagged => 0,
@@ -82,8 +82,7 @@ impl Store {
         inner.put(id, Session::from_parts(session).ok_or(Unsound)?);
         inner.sessions.demote(&id);
         if !transactions.is_empty() {
-            transactions.reserve_exact(MAX_TRANSACTIONS - transactions.len());
-            inner.transactions.insert(id, transactions);
+            inner.transactions.insert(id, Records::new(&transactions));
         }
         Ok(())
     }

@@ -1,18 +1,20 @@
 //! Writes in sequence, and the transactions whose outcomes are recorded.
 
+use std::array;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
 
 use super::{Inner, Store, inner};
+use crate::block_pool::{PooledBytes, size_of_blocks};
 use crate::clock::Moment;
 use crate::session::{Content, Family, Revision, SessionId};
 
 /// Transactions recorded a session. A sign-in takes ten writes at most.
 pub const MAX_TRANSACTIONS: usize = 64;
 
-/// The most that the recorded transactions of a session take, in bytes: 16
-/// each, and their list's place in an index that may be half empty.
-pub const TRANSACTIONS_SIZE: u64 = 16 * MAX_TRANSACTIONS as u64 + 112;
+/// The most that the recorded transactions of a session take in the block
+/// pool, in bytes.
+pub const TRANSACTIONS_SIZE: usize = size_of_blocks(MAX_TRANSACTIONS * Record::SIZE);
 
 /// What a writer of the sequenced family asks for.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,45 @@ pub struct Record {
     pub made: Option<NonZeroU64>,
 }
 
+impl Record {
+    /// Size of a record, in bytes.
+    const SIZE: usize = 16;
+
+    fn to_bytes(self) -> [u8; Self::SIZE] {
+        let made = self.made.map_or(0, NonZeroU64::get);
+        let halves = [self.name.to_le_bytes(), made.to_le_bytes()];
+        array::from_fn(|index| halves[index / 8][index % 8])
+    }
+
+    fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let half = |start| u64::from_le_bytes(array::from_fn(|index| bytes[start + index]));
+        Self {
+            name: half(0),
+            made: NonZeroU64::new(half(8)),
+        }
+    }
+}
+
+/// The recorded transactions of one session, the first done first.
+#[derive(Debug, Default)]
+pub(super) struct Records(PooledBytes);
+
+impl Records {
+    pub(super) fn new(records: &[Record]) -> Self {
+        let bytes: Vec<u8> = records
+            .iter()
+            .flat_map(|record| record.to_bytes())
+            .collect();
+        Self(PooledBytes::new(&[&bytes]))
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<Record> {
+        let bytes = self.0.to_vec();
+        let (records, _) = bytes.as_chunks();
+        records.iter().copied().map(Record::from_bytes).collect()
+    }
+}
+
 impl Store {
     /// Replaces the content of a sequenced session if it is still at the
     /// revision expected, in one step; returns the revision then present.
@@ -98,9 +139,13 @@ impl Store {
         } = &mut *inner;
         let session =
             inner::live(sessions, id, Family::Sequenced, now).ok_or(SequenceError::NotFound)?;
+        let mut recorded = Vec::new();
         if let Some(name) = name {
-            let recorded = transactions.get(&id).map_or(&[][..], Vec::as_slice);
-            if let Some(outcome) = outcome_of(recorded, name) {
+            recorded = transactions
+                .get(&id)
+                .map(Records::to_vec)
+                .unwrap_or_default();
+            if let Some(outcome) = outcome_of(&recorded, name) {
                 return outcome;
             }
             if recorded.len() >= MAX_TRANSACTIONS {
@@ -116,7 +161,7 @@ impl Store {
             && write
                 .expected
                 .is_some_and(|stale| stale.number() < present.number())
-            && session.content().payload() == content.payload()
+            && session.content() == content
         {
             Ok(present)
         } else {
@@ -124,11 +169,8 @@ impl Store {
         };
         if let Some(name) = name {
             let made = outcome.ok().and_then(|made| NonZeroU64::new(made.number()));
-            // All the room at once: growing lists between growing payloads
-            // leave holes that nothing fits in.
-            let room = || Vec::with_capacity(MAX_TRANSACTIONS);
-            let recorded = transactions.entry(id).or_insert_with(room);
             recorded.push(Record { name, made });
+            transactions.insert(id, Records::new(&recorded));
         }
         drop(inner);
         drop(old);
@@ -147,7 +189,7 @@ impl Store {
         let (mut inner, now) = self.enter(now);
         inner.live(id, Family::Sequenced, now)?;
         let records = inner.transactions.get(&id);
-        Some(name.and_then(|name| outcome_of(records?, name)))
+        Some(name.and_then(|name| outcome_of(&records?.to_vec(), name)))
     }
 }
 

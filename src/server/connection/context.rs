@@ -9,6 +9,10 @@ use crate::server::{Counters, Deadlines};
 /// Bytes a read can bring: a request with its body in one go.
 pub(in crate::server) const INPUT: usize = 16 * 1024;
 
+/// Capacity that the buffers keep from one connection to the next, in bytes:
+/// what nearly all requests and answers need.
+const KEPT_CAPACITY: usize = 64 * 1024;
+
 /// What a worker's connections share.
 #[derive(Debug)]
 pub struct Context<H> {
@@ -23,6 +27,8 @@ pub struct Context<H> {
     /// Whether every answer is a connection's last.
     pub stopping: bool,
     pub(super) input: Box<[u8]>,
+    /// For the decoder of the connection that is driven.
+    pub(super) buffer: Vec<u8>,
     pub(super) output: Vec<u8>,
 }
 
@@ -38,7 +44,17 @@ impl<H: Handler> Context<H> {
             date: String::new(),
             stopping: false,
             input: vec![0; INPUT].into(),
+            buffer: Vec::new(),
             output: Vec::new(),
+        }
+    }
+
+    /// Gives up what only large requests and answers need.
+    pub(super) fn shrink(&mut self) {
+        for buffer in [&mut self.buffer, &mut self.output] {
+            if buffer.capacity() > KEPT_CAPACITY {
+                *buffer = Vec::new();
+            }
         }
     }
 

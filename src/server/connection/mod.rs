@@ -19,6 +19,7 @@ use tiny_http::Method;
 
 use super::Deadlines;
 use super::counters::{Counted, Phase};
+use crate::block_pool::PooledBytes;
 use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
 pub(in crate::server) use context::INPUT;
 
@@ -26,6 +27,10 @@ pub(in crate::server) use context::INPUT;
 /// sent before more are made: a peer that does not read cannot make us hold
 /// more than this and one answer.
 pub(in crate::server) const OUTPUT_BATCH: usize = 8 * 1024;
+
+/// Bytes of kept output that are sent at a time: more than a socket that was
+/// full has room for.
+const OUTPUT: usize = 64 * 1024;
 
 /// Batches that one connection is sent before the others get a turn. With
 /// many connections pipelining, a turn's length is everybody's delay.
@@ -72,7 +77,8 @@ pub struct Connection<T> {
     stream: T,
     peer: Peer,
     decoder: Decoder,
-    unsent: Vec<u8>,
+    /// What the peer has not taken yet, from `sent` on: a part of a block.
+    unsent: PooledBytes,
     sent: usize,
     /// The socket may have something to read.
     readable: bool,
@@ -99,7 +105,7 @@ impl<T: Transport> Connection<T> {
             stream,
             peer,
             decoder: Decoder::default(),
-            unsent: Vec::new(),
+            unsent: PooledBytes::default(),
             sent: 0,
             readable: true,
             ending: false,
@@ -140,9 +146,9 @@ impl<T: Transport> Connection<T> {
         self.received
     }
 
-    /// Bytes that its buffers take.
+    /// What it keeps in the block pool takes so many bytes.
     pub fn buffered(&self) -> usize {
-        self.decoder.capacity() + self.unsent.capacity()
+        self.decoder.kept() + self.unsent.size()
     }
 
     /// The stream.
@@ -182,7 +188,10 @@ impl<T: Transport> Connection<T> {
     /// Does all that can be done without waiting.
     pub fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
         let before = self.answered;
+        self.decoder.resume(std::mem::take(&mut context.buffer));
         let next = self.turn(context).unwrap_or(Next::Close);
+        context.buffer = self.decoder.suspend();
+        context.shrink();
         let phase = self.present_phase();
         if phase != self.phase.get() || self.answered != before {
             self.phase.set(phase);
@@ -198,7 +207,9 @@ impl<T: Transport> Connection<T> {
         }
         context.counters.late.fetch_add(1, Ordering::Relaxed);
         context.output.clear();
+        self.decoder.resume(std::mem::take(&mut context.buffer));
         self.refuse(Refusal::LATE, context);
+        context.buffer = self.decoder.suspend();
         match self.send(&context.output) {
             Ok(()) => self.drive(context),
             Err(_) => Next::Close,
@@ -223,7 +234,7 @@ impl<T: Transport> Connection<T> {
         let turn = if self.served { TURN } else { 1 };
         let (mut batches, mut reads) = (0, 0);
         loop {
-            if !self.flush()? {
+            if !self.flush(&mut context.output)? {
                 return Ok(Next::Wait);
             }
             match self.stage {
@@ -377,24 +388,24 @@ impl<T: Transport> Connection<T> {
     fn send(&mut self, output: &[u8]) -> io::Result<()> {
         let taken = self.write(output)?;
         if taken < output.len() {
-            self.unsent = output[taken..].to_vec();
+            self.unsent = PooledBytes::new(&[&output[taken..]]);
             self.sent = 0;
         }
         Ok(())
     }
 
-    /// Sends kept output; true if none is left.
-    fn flush(&mut self) -> io::Result<bool> {
+    /// Sends kept output, by way of a buffer; true if none is left.
+    fn flush(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
         while self.sent < self.unsent.len() {
-            let unsent = std::mem::take(&mut self.unsent);
-            let taken = self.write(&unsent[self.sent..]);
-            self.unsent = unsent;
-            match taken? {
+            buffer.clear();
+            let end = self.unsent.len().min(self.sent + OUTPUT);
+            self.unsent.copy_to(self.sent, end, buffer);
+            match self.write(buffer)? {
                 0 => return Ok(false),
-                count => self.sent += count,
+                count => self.sent = self.unsent.drop_front(self.sent + count),
             }
         }
-        self.unsent = Vec::new();
+        self.unsent = PooledBytes::default();
         self.sent = 0;
         Ok(true)
     }
