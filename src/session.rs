@@ -475,6 +475,14 @@ impl Session {
         self.end_and_reads = more.unwrap_or(self.end_and_reads);
     }
 
+    /// Whether a write over `expected` that brings `content` has been done: it
+    /// made the present revision. At its creation a session has no revision
+    /// before.
+    #[must_use]
+    pub fn has_written(&self, expected: Revision, content: &Content) -> bool {
+        self.writes > 0 && expected.next() == self.revision && self.content() == *content
+    }
+
     /// How long, in milliseconds, until the last use is 15 seconds ago or a
     /// little more; 0 if it is. Clients poll once a second, so one that has
     /// been silent for so long is likely gone.
@@ -616,6 +624,26 @@ mod tests {
         let before = session.revision();
         drop(session.replace(content("a"), at(1)));
         assert_ne!(session.revision(), before);
+    }
+
+    #[test]
+    fn a_write_is_known_by_the_revision_before_and_its_content() {
+        let mut session = session(u64::MAX, Protocol::Msc3886, 60, 0);
+        let (before, first) = (Revision::new(u64::MAX - 1), session.revision());
+        assert!(!session.has_written(before, &content("a")));
+        drop(session.replace(content("b"), at(1)));
+        assert!(session.has_written(first, &content("b")));
+        let typed = Content::new(b"b", "text/html").unwrap();
+        // Payload and type stand in one run of bytes.
+        let shifted = Content::new(b"bt", "ext/plain").unwrap();
+        for other in [content("a"), typed, shifted] {
+            assert!(!session.has_written(first, &other), "{other:?}");
+        }
+        for other in [before, session.revision(), session.revision().next()] {
+            assert!(!session.has_written(other, &content("b")), "{other}");
+        }
+        drop(session.replace(content("c"), at(2)));
+        assert!(!session.has_written(first, &content("b")));
     }
 
     #[test]

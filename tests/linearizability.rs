@@ -43,6 +43,9 @@ struct Known {
 struct Stage {
     store: Store,
     known: Mutex<Vec<Known>>,
+    /// The last write of each session that was tried: the revision expected
+    /// and the payload. Any thread may repeat it, even before it has returned.
+    tried: Mutex<HashMap<SessionId, (u64, u64)>>,
     clock: AtomicU64,
     /// Numbers beginnings, ends and payloads.
     counter: AtomicU64,
@@ -195,8 +198,13 @@ impl Actor<'_> {
     }
 
     fn write(&mut self, known: Known) {
-        let expected = self.expected(known);
-        let payload = self.stage.count();
+        let tried = self.stage.tried.lock().unwrap().get(&known.id).copied();
+        let repeated = tried.filter(|_| self.below(3) == 0);
+        let (expected, payload) =
+            repeated.unwrap_or_else(|| (self.expected(known), self.stage.count()));
+        let mut tried = self.stage.tried.lock().unwrap();
+        tried.insert(known.id, (expected, payload));
+        drop(tried);
         self.note(known, None, |store, now| {
             let revision = Revision::new(known.first.wrapping_add(expected));
             match store.write(known.id, Some(revision), content(payload), now) {
@@ -212,6 +220,8 @@ impl Actor<'_> {
                 Err(WriteError::NotFound) => Outcome::Gone,
                 Err(WriteError::Conflict(session)) => {
                     assert_ne!(session.revision(), revision);
+                    let written = session.revision() == revision.next();
+                    assert!(!written || number(&session.content()) != payload);
                     saw(known, &session)
                 }
             }
@@ -260,11 +270,25 @@ fn saw(known: Known, session: &Session) -> Outcome {
     }
 }
 
+/// How many operations repeat another and were told the same.
+fn repeats(history: &[Event]) -> usize {
+    let written = |event: &Event| match event.outcome {
+        Outcome::Wrote { to, .. } if event.transaction.is_none() => Some(to),
+        _ => None,
+    };
+    let mut made: Vec<u64> = history.iter().filter_map(written).collect();
+    let all = made.len();
+    made.sort_unstable();
+    made.dedup();
+    all - made.len()
+}
+
 #[test]
 fn what_threads_are_told_has_an_order() {
     let stage = Stage {
         store: Store::new(NonZeroUsize::new(CAPACITY).unwrap()),
         known: Mutex::default(),
+        tried: Mutex::default(),
         clock: AtomicU64::default(),
         counter: AtomicU64::default(),
     };
@@ -285,6 +309,8 @@ fn what_threads_are_told_has_an_order() {
         histories.entry(id).or_default().push(event);
     }
     assert_eq!(histories.len() as u64, counts.created);
+    let repeats = histories.values().map(|history| repeats(history));
+    assert!(repeats.sum::<usize>() > 50);
     for history in histories.values() {
         assert_eq!(check(history), Ok(()), "{history:#?}");
     }

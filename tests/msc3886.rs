@@ -217,6 +217,60 @@ fn a_write_answers_202_with_state_and_the_next_one_needs_its_etag() {
     assert_eq!(write(second.etag(), "three").status, 202);
 }
 
+/// "a repeated PUT is forgiven": its answer is that of the first.
+#[test]
+fn a_repeated_write_is_told_the_same_and_changes_nothing() {
+    let daemon = Daemon::start(&[]);
+    let made = create(&daemon, "one");
+    let write = |etag: &str, kind: &str, body: &str| {
+        let fields = [("Content-Type", kind), ("If-Match", etag)];
+        daemon.request("PUT", made.location(), &fields, body)
+    };
+    let first = write(made.etag(), "application/json", "two");
+    assert_eq!(first.status, 202);
+    let weakened = format!("W/{}", made.etag());
+    for etag in [made.etag(), &weakened] {
+        let again = write(etag, "application/json", "two");
+        assert_eq!((again.status, again.etag()), (202, first.etag()));
+        assert_eq!(again.field("Content-Length"), Some("0"));
+        assert_eq!(again.field("Content-Type"), Some("text/plain"));
+        assert_state(&again, TTL);
+    }
+    for (kind, body) in [
+        ("application/json", "twO"),
+        ("application/json", ""),
+        ("application/json ;", "two"),
+        ("text/plain", "two"),
+    ] {
+        let other = write(made.etag(), kind, body);
+        other.assert_error(412, "M_CONCURRENT_WRITE");
+        assert_eq!(other.etag(), first.etag());
+    }
+    // Two writes ago is too long ago.
+    let second = write(first.etag(), "application/json", "two");
+    assert_ne!(second.etag(), first.etag());
+    write(made.etag(), "application/json", "two").assert_error(412, "M_CONCURRENT_WRITE");
+    let again = write(first.etag(), "application/json", "two");
+    assert_eq!((again.status, again.etag()), (202, second.etag()));
+}
+
+/// What a session was created with is no write that could come again.
+#[test]
+fn a_write_over_what_was_before_the_creation_is_refused() {
+    let daemon = Daemon::start(&[]);
+    let made = create(&daemon, "one");
+    let first = u64::from_str_radix(made.etag().trim_matches('"'), 16).unwrap();
+    let before = format!("\"{:016x}\"", first.wrapping_sub(1));
+    daemon
+        .request(
+            "PUT",
+            made.location(),
+            &[JSON, ("If-Match", &before)],
+            "one",
+        )
+        .assert_error(412, "M_CONCURRENT_WRITE");
+}
+
 #[test]
 fn a_write_needs_one_readable_if_match() {
     let daemon = Daemon::start(&[]);

@@ -155,18 +155,22 @@ fn a_write_does_not_move_the_end() {
 fn etag_expires_and_last_modified_are_on_201_200_202_304_and_412() {
     let daemon = Daemon::start(&[]);
     let made = create(&daemon, MATRIX);
-    let at = |method: &str, name: &str, etag: &str| {
-        daemon.request(method, made.location(), &[TEXT, (name, etag)], "")
+    let get = |etag: &str| {
+        let fields = [("If-None-Match", etag)];
+        daemon.request("GET", made.location(), &fields, "")
     };
-    let read = at("GET", "If-None-Match", "\"other\"");
-    let poll = at("GET", "If-None-Match", made.etag());
-    let written = at("PUT", "If-Match", made.etag());
-    let stale = at("PUT", "If-Match", made.etag());
+    let put = |body: &str| {
+        let fields = [TEXT, ("If-Match", made.etag())];
+        daemon.request("PUT", made.location(), &fields, body)
+    };
+    let (read, poll) = (get("\"other\""), get(made.etag()));
+    let (written, repeated, stale) = (put("one"), put("one"), put("two"));
     let answers = [
         (&made, 201),
         (&read, 200),
         (&poll, 304),
         (&written, 202),
+        (&repeated, 202),
         (&stale, 412),
     ];
     for (answer, status) in answers {

@@ -28,6 +28,11 @@ enum Operation {
         stale: bool,
         payload: Vec<u8>,
     },
+    /// The last write again, or another over the same revision.
+    Repeat {
+        session: Index,
+        other: bool,
+    },
     Delete {
         session: Index,
     },
@@ -50,6 +55,9 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         4 => any::<Index>().prop_map(|session| Operation::Read { session }),
         4 => (any::<Index>(), proptest::bool::weighted(0.3), payload()).prop_map(
             |(session, stale, payload)| Operation::Write { session, stale, payload }
+        ),
+        2 => (any::<Index>(), any::<bool>()).prop_map(
+            |(session, other)| Operation::Repeat { session, other }
         ),
         1 => any::<Index>().prop_map(|session| Operation::Delete { session }),
         1 => (0..4_usize).prop_map(|limit| Operation::Sweep { limit }),
@@ -213,6 +221,13 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     expected,
                 ) {
                     (Err(WriteError::NotFound), None) => {}
+                    // By chance it was the last write, again.
+                    (Ok(present), Some(row))
+                        if revision.next() == row.revision && *payload == row.payload =>
+                    {
+                        prop_assert!(row.writes > 0);
+                        prop_assert_eq!(present.revision(), row.revision);
+                    }
                     (Ok(written), Some(row)) => {
                         prop_assert_eq!(revision, row.revision);
                         prop_assert_ne!(written.revision(), row.revision);
@@ -226,10 +241,37 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     }
                     (Err(WriteError::Conflict(now)), Some(row)) => {
                         prop_assert_ne!(revision, row.revision);
+                        let repeated = revision.next() == row.revision && *payload == row.payload;
+                        prop_assert!(!repeated);
                         prop_assert_eq!(now.revision(), row.revision);
                     }
                     (store, naive) => prop_assert!(false, "{:?} but {:?}", store, naive),
                 }
+            }
+            Operation::Repeat { session, other } => {
+                let Some((id, _)) = pick(session) else {
+                    continue;
+                };
+                let Some(row) = naive.used(id) else {
+                    continue;
+                };
+                let before = Revision::new(row.revision.number().wrapping_sub(1));
+                let kind = if *other { "text/html" } else { "text/plain" };
+                let content = Content::new(&row.payload, kind).unwrap();
+                let present = match store.write(id, Some(before), content, now) {
+                    Ok(present) => {
+                        prop_assert!(!other && row.writes > 0);
+                        present
+                    }
+                    Err(WriteError::Conflict(present)) => {
+                        prop_assert!(*other || row.writes == 0);
+                        present
+                    }
+                    Err(WriteError::NotFound) => return Err(TestCaseError::fail("gone")),
+                };
+                prop_assert_eq!(present.revision(), row.revision);
+                prop_assert_eq!(present.expires(), row.expires);
+                prop_assert_eq!(present.content(), text(&row.payload));
             }
             Operation::Delete { session } => {
                 let Some((id, _)) = pick(session) else {

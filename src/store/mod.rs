@@ -165,6 +165,10 @@ impl Store {
     /// revision `expected` (none: whatever the writer saw was never ours), in
     /// one step; returns the session as it is then. A sign of use either way.
     ///
+    /// A write that comes again, because its answer was lost, is told the same
+    /// and changes nothing: it names the revision just before the present one
+    /// and brings the present content to the byte.
+    ///
     /// # Errors
     /// [`WriteError`], and nothing has changed.
     pub fn write(
@@ -183,7 +187,13 @@ impl Store {
         } = &mut *inner;
         let session = inner::live(sessions, id, Family::Tagged, now).ok_or(WriteError::NotFound)?;
         if expected != Some(session.revision()) {
-            return Err(WriteError::Conflict(session.clone()));
+            let repeated = expected.is_some_and(|before| session.has_written(before, &content));
+            let present = session.clone();
+            return if repeated {
+                Ok(present)
+            } else {
+                Err(WriteError::Conflict(present))
+            };
         }
         let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();

@@ -70,6 +70,36 @@ fn a_stale_or_foreign_revision_changes_nothing() {
 }
 
 #[test]
+fn a_repeated_write_is_told_the_same_and_changes_nothing() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    let write = |over: &Session, payload: &str, now| {
+        let written = store.write(id, Some(over.revision()), text(payload), at(now));
+        written.map_err(|error| format!("{error:?}"))
+    };
+    let second = write(&first, "b", 1_000).unwrap();
+    let again = write(&first, "b", 2_000).unwrap();
+    assert_eq!(again.revision(), second.revision());
+    assert_eq!(again.expires(), 61_000, "it does not prolong the session");
+    assert_eq!((again.modified(), again.parts().writes), (1_000, 1));
+    assert_eq!(store.counts().bytes, 1);
+    write(&first, "c", 2_000).unwrap_err();
+    let third = write(&second, "b", 3_000).unwrap();
+    write(&first, "b", 3_000).unwrap_err();
+    let again = write(&second, "b", 4_000).unwrap();
+    assert_eq!(again.revision(), third.revision());
+}
+
+#[test]
+fn what_a_session_was_created_with_repeats_no_write() {
+    let store = store(10);
+    let (id, first) = create(&store, "a", TTL, at(0));
+    let before = Revision::new(first.revision().number().wrapping_sub(1));
+    let write = store.write(id, Some(before), text("a"), at(0));
+    assert!(matches!(write, Err(WriteError::Conflict(_))));
+}
+
+#[test]
 fn an_expired_session_is_gone_at_once_and_swept_later() {
     let store = store(10);
     let (id, first) = create(&store, "a", TTL, at(0));

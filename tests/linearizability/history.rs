@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// session's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It made a revision of the one it expected; a create of none.
+    /// It made a revision of the one it expected, or repeats the write that
+    /// did; a create of none.
     Wrote {
         from: Option<u64>,
         to: u64,
@@ -33,8 +34,9 @@ pub(crate) struct Event {
     pub(crate) outcome: Outcome,
 }
 
-/// A revision's making. Several operations may be one transaction; which of
-/// them was first is not known, but it was before any of them returned.
+/// A revision's making. Several operations may be one transaction, or one
+/// write that was repeated; which of them was first is not known, but it was
+/// before any of them returned.
 #[derive(Clone, Debug)]
 struct Making {
     invoked: u64,
@@ -85,6 +87,7 @@ pub(crate) fn check(history: &[Event]) -> Result<(), &'static str> {
 /// The revisions' makings, from the first on: a chain.
 fn makings(history: &[Event]) -> Result<Vec<Making>, &'static str> {
     let mut transactions: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
+    let mut plain: BTreeMap<u64, Vec<&Event>> = BTreeMap::new();
     let mut writes: BTreeMap<u64, Making> = BTreeMap::new();
     let mut add = |to, making| match writes.insert(to, making) {
         Some(_) => Err("two writes of one revision"),
@@ -95,9 +98,18 @@ fn makings(history: &[Event]) -> Result<Vec<Making>, &'static str> {
             (Some(name), Outcome::Wrote { .. } | Outcome::Conflict { .. }) => {
                 transactions.entry(name).or_default().push(event);
             }
-            (None, Outcome::Wrote { to, .. }) => add(to, Making::of(&[event]))?,
+            (None, Outcome::Wrote { to, .. }) => plain.entry(to).or_default().push(event),
             _ => {}
         }
+    }
+    for (to, events) in plain {
+        if events
+            .iter()
+            .any(|event| event.outcome != events[0].outcome)
+        {
+            return Err("two writes of one revision");
+        }
+        add(to, Making::of(&events))?;
     }
     for events in transactions.values() {
         let made = |event: &&Event| match event.outcome {
@@ -148,11 +160,14 @@ fn in_order(history: &[Event], makings: &[Making]) -> Result<(), &'static str> {
         placed.push((making.invoked, making.responded, 2 * place));
     }
     let end = 2 * makings.len() as u64;
+    let repeated = |to: u64| makings[usize::try_from(to).unwrap()].from.len() > 1;
     let mut deleted = 0;
     for event in history {
         let (first, last) = match event.outcome {
             Outcome::Saw { revision, .. } => (2 * revision + 1, 2 * revision + 1),
             Outcome::Wrote { to, .. } if event.transaction.is_some() => (2 * to, end),
+            // Only while what it wrote is there.
+            Outcome::Wrote { to, .. } if repeated(to) => (2 * to, 2 * to + 1),
             Outcome::Wrote { to, .. } => (2 * to, 2 * to),
             Outcome::Conflict { .. } => (0, end),
             Outcome::Deleted => {
@@ -208,7 +223,15 @@ fn the_checker_finds_every_kind_of_fault() {
     let conflict = |expected| Conflict { expected };
     let outcome = |rest: &[_]| check(&history(&[&[created], rest].concat()));
 
-    let sound: [&[_]; 5] = [
+    let sound: [&[_]; 6] = [
+        &[
+            (3, 6, 0, wrote(1, 8)),
+            (4, 5, 0, wrote(1, 8)),
+            (7, 8, 0, saw(1, 8)),
+            (9, 14, 0, wrote(1, 8)),
+            (10, 13, 0, wrote(2, 9)),
+            (11, 12, 0, saw(2, 9)),
+        ],
         &[
             (3, 6, 0, wrote(1, 8)),
             (4, 5, 0, saw(1, 8)),
@@ -240,7 +263,7 @@ fn the_checker_finds_every_kind_of_fault() {
     for rest in sound {
         assert_eq!(outcome(rest), Ok(()), "{rest:?}");
     }
-    let faults: [(&str, &[_]); 16] = [
+    let faults: [(&str, &[_]); 19] = [
         (
             "two writes of one revision",
             &[(3, 6, 0, wrote(1, 8)), (4, 5, 0, wrote(1, 9))],
@@ -248,6 +271,26 @@ fn the_checker_finds_every_kind_of_fault() {
         (
             "two writes of one revision",
             &[(3, 6, 1, wrote(1, 8)), (4, 5, 2, wrote(1, 9))],
+        ),
+        (
+            "two writes of one revision",
+            &[(3, 6, 0, wrote(1, 8)), (4, 5, 2, wrote(1, 8))],
+        ),
+        (
+            "back in time",
+            &[
+                (3, 4, 0, wrote(1, 8)),
+                (5, 6, 0, wrote(2, 9)),
+                (7, 8, 0, wrote(1, 8)),
+            ],
+        ),
+        (
+            "back in time",
+            &[
+                (3, 8, 0, wrote(1, 8)),
+                (4, 5, 0, wrote(1, 8)),
+                (6, 7, 0, saw(0, 7)),
+            ],
         ),
         ("a gap between revisions", &[(3, 4, 0, made(Some(0), 2, 8))]),
         (
