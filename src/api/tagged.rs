@@ -104,7 +104,7 @@ impl Api {
             Err(WriteError::NotFound) => not_found(),
             Err(WriteError::Conflict(session)) => {
                 Counters::count(&self.counters.conflicts);
-                state(json(412, CONFLICT.into()), &session, now)
+                state(conflict(protocol), &session, now)
             }
         }
     }
@@ -167,9 +167,19 @@ pub(super) fn protocol_of(head: &Head<'_, '_>) -> Protocol {
     }
 }
 
-/// MSC3886 has the errcode; Synapse answers MSC4108 with the second key.
-const CONFLICT: &str = concat!(
-    r#"{"errcode":"M_CONCURRENT_WRITE","#,
+/// The answer to a write over a revision that is not current. MSC3886 has an
+/// errcode for it; MSC4108, while it is unstable, has a key of its own beside
+/// `M_UNKNOWN`.
+fn conflict(protocol: Protocol) -> Response {
+    if protocol == Protocol::Msc4108 {
+        return json(412, MSC4108_CONFLICT.into());
+    }
+    let sentence = "The session was written by another since";
+    error(412, "M_CONCURRENT_WRITE", sentence)
+}
+
+const MSC4108_CONFLICT: &str = concat!(
+    r#"{"errcode":"M_UNKNOWN","#,
     r#""org.matrix.msc4108.errcode":"M_CONCURRENT_WRITE","#,
     r#""error":"The session was written by another since"}"#
 );

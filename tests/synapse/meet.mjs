@@ -61,7 +61,7 @@ async function msc4108(fetch) {
     assert.equal(written.status, 202);
     const late = await write(read.headers.get("etag"), "too late");
     assert.equal(late.status, 412);
-    assert.equal((await late.json()).errcode, "M_CONCURRENT_WRITE");
+    assert.equal((await late.json())["org.matrix.msc4108.errcode"], "M_CONCURRENT_WRITE");
 
     const poll = (tag) => fetch(url, { headers: { "If-None-Match": tag } });
     const news = await poll(created.headers.get("etag"));
