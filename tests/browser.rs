@@ -27,7 +27,7 @@ fn a_preflight_of_any_known_path_allows_what_clients_send() {
             ),
             (
                 "Access-Control-Allow-Headers",
-                "Content-Type, If-Match, If-None-Match, Authorization, X-Requested-With",
+                "Content-Type, If-Match, If-None-Match, Authorization, X-Requested-With, Prefer",
             ),
             ("Access-Control-Max-Age", "86400"),
         ] {
@@ -56,6 +56,25 @@ fn the_allowed_origin_is_a_star_and_never_an_echo() {
             assert_eq!(answer.status, status);
             assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
         }
+    }
+}
+
+/// "Expose `ETag, Location, X-Max-Bytes, Retry-After`", where there is one.
+#[test]
+fn what_clients_read_is_exposed_on_every_answer() {
+    let daemon = Daemon::start(&["--trusted-proxy", "none", "--create-burst", "1"]);
+    let mut client = daemon.connect();
+    let made = client.request("POST", "/rendezvous", &[], "x");
+    let limited = client.request("POST", "/rendezvous", &[], "x");
+    assert_eq!(limited.status, 429);
+    assert!(limited.field("Retry-After").is_some());
+    let late = [("If-Match", "\"0000000000000000\"")];
+    let refused = client.request("PUT", made.location(), &late, "x");
+    let gone = client.request("GET", "/rendezvous/x", &[], "");
+    let unknown = client.request("GET", "/unknown", &[], "");
+    for answer in [made, limited, refused, gone, unknown] {
+        let exposed = answer.field("Access-Control-Expose-Headers");
+        assert_eq!(exposed, Some("ETag, Location, X-Max-Bytes, Retry-After"));
     }
 }
 

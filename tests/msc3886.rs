@@ -42,7 +42,7 @@ fn assert_state(answer: &Answer, ttl: Duration) {
     let written = date(answer, "Date").duration_since(date(answer, "Last-Modified"));
     assert!(written.unwrap_or_default() < Duration::from_secs(20));
     let exposed = answer.field("Access-Control-Expose-Headers");
-    assert_eq!(exposed, Some("ETag, Location, X-Max-Bytes"));
+    assert_eq!(exposed, Some("ETag, Location, X-Max-Bytes, Retry-After"));
 }
 
 const TTL: Duration = Duration::from_secs(60);

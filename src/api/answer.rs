@@ -12,7 +12,7 @@ use crate::session::Protocol;
 /// - MSC3886 takes any media type, on the homeserver's host name: the last
 ///   two keep a browser from running a payload.
 const COMMON: &str = "Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Location, X-Max-Bytes\r\n\
+    Access-Control-Expose-Headers: ETag, Location, X-Max-Bytes, Retry-After\r\n\
     Cache-Control: no-store, no-transform\r\n\
     Pragma: no-cache\r\n\
     X-Content-Type-Options: nosniff\r\n\
@@ -38,7 +38,8 @@ pub(super) fn json(status: u16, text: String) -> Response {
         .with(Body::Text(text))
 }
 
-/// The answer to a CORS preflight, good for a day.
+/// The answer to a CORS preflight, good for a day. A browser caches it for as
+/// long, so it allows `Prefer` (RFC 7240) before a client sends it.
 pub(super) fn preflight() -> Response {
     plain(204)
         .field(
@@ -47,7 +48,7 @@ pub(super) fn preflight() -> Response {
         )
         .field(
             "Access-Control-Allow-Headers",
-            "Content-Type, If-Match, If-None-Match, Authorization, X-Requested-With",
+            "Content-Type, If-Match, If-None-Match, Authorization, X-Requested-With, Prefer",
         )
         .field("Access-Control-Max-Age", 86_400)
 }

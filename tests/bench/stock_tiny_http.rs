@@ -120,7 +120,7 @@ fn with_common(answer: Answer) -> Answer {
         ("Access-Control-Allow-Origin", "*"),
         (
             "Access-Control-Expose-Headers",
-            "ETag, Location, X-Max-Bytes",
+            "ETag, Location, X-Max-Bytes, Retry-After",
         ),
         ("Cache-Control", "no-store, no-transform"),
         ("Pragma", "no-cache"),

@@ -94,7 +94,7 @@ class Answer {
     is(status) {
         assert.equal(this.status, status, this.text);
         assert.deepEqual(this.values("access-control-allow-origin"), ["*"]);
-        assert.deepEqual(this.values("access-control-expose-headers"), ["ETag, Location, X-Max-Bytes"]);
+        assert.deepEqual(this.values("access-control-expose-headers"), ["ETag, Location, X-Max-Bytes, Retry-After"]);
         assert.deepEqual(this.values("cache-control"), ["no-store, no-transform"]);
         return this;
     }
