@@ -85,15 +85,38 @@ fn location_has_the_public_url_and_the_prefix() {
     assert!(answer.location().starts_with(start), "{answer:?}");
 }
 
+/// Also of `text/plain` at its own path; at the redirect target that is
+/// MSC4108.
 #[test]
-fn create_without_a_length_is_a_missing_parameter() {
+fn create_and_write_without_a_length_miss_a_parameter() {
     let daemon = Daemon::start(&[]);
+    let plain = "Content-Type: text/plain\r\n";
+    let json = "Content-Type: application/json\r\n";
     let mut client = daemon.connect();
-    client.send(b"POST /rendezvous HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\r\n");
-    client
-        .answer(false)
-        .unwrap()
-        .assert_error(400, "M_MISSING_PARAM");
+    let mut ask = |line: &str, fields: &str| {
+        client.send(format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes());
+        client.answer(false).unwrap()
+    };
+    for (path, fields) in [
+        ("/rendezvous", ""),
+        ("/rendezvous", json),
+        (MATRIX, ""),
+        (MATRIX, json),
+        (MATRIX, plain),
+    ] {
+        let answer = ask(&format!("POST {path}"), fields);
+        answer.assert_error(400, "M_MISSING_PARAM");
+    }
+    let made = create(&daemon, "one");
+    let id = made.location().rsplit('/').next().unwrap();
+    let msc4108 = MATRIX.replace("msc3886", "msc4108");
+    for path in ["/rendezvous", MATRIX, &msc4108] {
+        let fields = format!("{plain}If-Match: {}\r\n", made.etag());
+        let answer = ask(&format!("PUT {path}/{id}"), &fields);
+        answer.assert_error(400, "M_MISSING_PARAM");
+    }
+    let read = daemon.request("GET", made.location(), &[], "");
+    assert_eq!(read.text(), "one");
 }
 
 #[test]

@@ -51,6 +51,44 @@ fn create_answers_201_with_an_absolute_url_in_json() {
     }
 }
 
+/// "a create or write of MSC4108 with neither `Content-Length` nor
+/// `Transfer-Encoding` has an empty body": some proxies drop the length of 0.
+#[test]
+fn a_create_or_write_without_a_length_is_empty() {
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    for (path, kind, version) in [
+        (MATRIX, "text/plain", "1.1"),
+        (MATRIX, "text/plain", "1.0"),
+        ("/rendezvous", "text/plain", "1.1"),
+        ("/rendezvous", "Text/Plain; charset=utf-8", "1.1"),
+    ] {
+        let fields = format!(
+            "HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\nContent-Type: {kind}\r\n"
+        );
+        client.send(format!("POST {path} {fields}\r\n").as_bytes());
+        let made = client.answer(false).unwrap();
+        assert_eq!(made.status, 201, "{made:?}");
+        let put = |client: &mut common::Client, etag: &str| {
+            let over = format!("If-Match: {etag}\r\n\r\n");
+            client.send(format!("PUT {} {fields}{over}", made.location()).as_bytes());
+            client.answer(false).unwrap()
+        };
+        let other = [TEXT, ("If-Match", made.etag())];
+        let written = client.request("PUT", made.location(), &other, "other");
+        let emptied = put(&mut client, written.etag());
+        assert_eq!(emptied.status, 202, "{emptied:?}");
+        let read = client.request("GET", made.location(), &[], "");
+        assert_eq!((read.status, read.text()), (200, ""));
+        assert_eq!(read.etag(), emptied.etag());
+    }
+    // The type is missing, not the length.
+    client.send(format!("POST {MATRIX} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    let untyped = client.answer(false).unwrap();
+    untyped.assert_error(400, "M_MISSING_PARAM");
+    assert!(untyped.text().contains("Content-Type"));
+}
+
 #[test]
 fn url_is_made_of_public_url_or_of_what_a_trusted_proxy_says() {
     let public = Daemon::start(&["--public-url", "https://m.example"]);

@@ -132,9 +132,10 @@ impl Api {
         }
     }
 
-    /// What a create or a write brings, as the protocol wants it.
+    /// What a create or a write brings, as the protocol wants it. Without a
+    /// length the body is empty (RFC 9112, section 6.3); MSC3886 asks for one.
     fn content(&self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
-        if request.head.framing == Framing::Absent {
+        if request.head.framing == Framing::Absent && protocol == Protocol::Msc3886 {
             return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
         }
         if request.body.len() > self.max_bytes(protocol) {
