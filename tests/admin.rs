@@ -107,6 +107,8 @@ fn errors(client: &mut Client) {
     client.request("STRANGE", "/rendezvous", &[], "");
     client.request("OPTIONS", "/rendezvous", &[], "");
     client.request("PUT", "/rendezvous/x", &[], "");
+    let coded = ("Content-Encoding", "gzip");
+    client.request("POST", "/rendezvous", &[TEXT, coded], "a");
 }
 
 /// Creations over a quota of two and in a store for four, of which one is
@@ -143,7 +145,7 @@ fn everything_is_counted_to_the_number() {
     // The last answers may be on their way before they are counted.
     let metrics = wait_until(&daemon, |metrics| {
         let answered = metrics.get("rendezvousd_request_duration_seconds_count");
-        answered == 29.0 && metrics.sum("rendezvousd_connections") == 1.0
+        answered == 30.0 && metrics.sum("rendezvousd_connections") == 1.0
     });
 
     let requests = [
@@ -155,6 +157,7 @@ fn everything_is_counted_to_the_number() {
         ("msc4108", "GET", 304, 1),
         ("msc4108", "HEAD", 200, 1),
         ("msc4108", "POST", 201, 4),
+        ("msc4108", "POST", 415, 1),
         ("msc4108", "POST", 429, 1),
         ("msc4108", "POST", 503, 1),
         ("msc4108", "PUT", 202, 1),

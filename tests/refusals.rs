@@ -112,6 +112,92 @@ fn what_a_protocol_refuses_leaves_the_connection_in_step() {
     }
 }
 
+/// "`Content-Encoding` other than `identity` on a body is 415": of all
+/// protocols, whether they create or write, at every path.
+#[test]
+fn a_content_coding_is_an_unsupported_media_type() {
+    const UNSTABLE: &str = "/_matrix/client/unstable/";
+    let daemon = Daemon::start(&["--trusted-proxy", "none", "--create-burst", "6"]);
+    let mut client = daemon.connect();
+    let mut ask = |method: &str, path: &str, codings: &[&str], etag: &str, body: &str| {
+        let mut fields = vec![("Content-Type", "text/plain"), ("If-Match", etag)];
+        fields.extend(codings.iter().map(|coding| ("Content-Encoding", *coding)));
+        let answer = client.request(method, path, &fields, body);
+        if answer.status == 415 {
+            answer.assert_error(415, "M_UNKNOWN");
+            assert_eq!(answer.field("Accept-Encoding"), Some("identity"));
+        }
+        assert_eq!(answer.field("Connection"), None, "it stays in step");
+        answer
+    };
+    let refused: [&[&str]; 7] = [
+        &["gzip"],
+        &["br"],
+        &["identity, gzip"],
+        &["identity", "gzip"],
+        &["identity, identity"],
+        &["x"],
+        &[""],
+    ];
+    let data = r#"{"data":"one","sequence_token":"0"}"#;
+    for (create, transactions, made) in [
+        ("/rendezvous".to_owned(), &[""][..], 201),
+        (
+            format!("{UNSTABLE}org.matrix.msc3886/rendezvous"),
+            &[""],
+            201,
+        ),
+        (
+            format!("{UNSTABLE}org.matrix.msc4108/rendezvous"),
+            &[""],
+            201,
+        ),
+        (
+            format!("{UNSTABLE}io.element.msc4388/rendezvous"),
+            &["", "/t"],
+            200,
+        ),
+        ("/_matrix/client/v1/rendezvous".into(), &["", "/t"], 200),
+    ] {
+        // More than may be created: a refused one is not counted.
+        for codings in refused {
+            for body in [data, ""] {
+                let answer = ask("POST", &create, codings, "", body);
+                assert_eq!(answer.status, 415, "{create} {codings:?}");
+            }
+        }
+        let session = ask("POST", &create, &["Identity"], "", data);
+        assert_eq!(session.status, made, "{create}");
+        let (path, etag) = match session.field("Location") {
+            Some(path) => (path.to_owned(), session.etag()),
+            None => {
+                let json: serde_json::Value = serde_json::from_slice(&session.body).unwrap();
+                (format!("{create}/{}", json["id"].as_str().unwrap()), "")
+            }
+        };
+        for transaction in transactions {
+            let target = format!("{path}{transaction}");
+            for codings in refused {
+                for body in [data, ""] {
+                    let answer = ask("PUT", &target, codings, etag, body);
+                    assert_eq!(answer.status, 415, "{target} {codings:?}");
+                }
+            }
+        }
+        // Nothing was written, and what keeps no body has no say in this.
+        let read = ask("GET", &path, &["gzip"], "", "");
+        assert_eq!(read.status, 200);
+        assert_eq!(read.field("ETag").unwrap_or_default(), etag);
+        let target = format!("{path}{}", transactions[transactions.len() - 1]);
+        let written = ask("PUT", &target, &["identity"], etag, data);
+        assert!(matches!(written.status, 200 | 202), "{target}");
+        assert!(matches!(
+            ask("DELETE", &path, &["gzip"], "", "").status,
+            200 | 204
+        ));
+    }
+}
+
 /// Starts the binary through a shell that limits its open files first.
 fn limited(ulimit: &str, flags: &str) -> Daemon {
     let mut command = Command::new("sh");

@@ -67,6 +67,21 @@ pub(super) fn not_found() -> Response {
     error(404, "M_NOT_FOUND", "There is no such session, or no longer")
 }
 
+/// Whether a request names a content coding. A list or an empty value counts
+/// as one, and so does any on an empty body: only `identity` alone does not.
+pub(super) fn is_coded(head: &Head<'_, '_>) -> bool {
+    let mut codings = head.values("Content-Encoding");
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// 415 for a content coding. Answers do not repeat it, so a payload kept as it
+/// came would be another message. `Accept-Encoding` says what is accepted (RFC
+/// 9110, section 12.5.3).
+pub(super) fn coded() -> Response {
+    error(415, "M_UNKNOWN", "The body must have no Content-Encoding")
+        .field("Accept-Encoding", "identity")
+}
+
 pub(super) fn too_large() -> Response {
     error(413, "M_TOO_LARGE", "The payload is too large")
 }

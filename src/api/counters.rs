@@ -7,9 +7,9 @@ use tiny_http::Method;
 use crate::session::Protocol;
 
 /// The statuses that are told apart, the usual ones first.
-const STATUSES: [u16; 20] = [
-    200, 304, 201, 202, 204, 400, 403, 404, 405, 408, 409, 412, 413, 417, 429, 431, 500, 501, 503,
-    505,
+const STATUSES: [u16; 21] = [
+    200, 304, 201, 202, 204, 400, 403, 404, 405, 408, 409, 412, 413, 415, 417, 429, 431, 500, 501,
+    503, 505,
 ];
 
 /// The methods, by their place in the table.

@@ -176,6 +176,9 @@ impl Api {
         request: &Request<'_, '_>,
         peer: Peer,
     ) -> Response {
+        if answer::is_coded(&request.head) {
+            return answer::coded();
+        }
         if let Err(wait) = self.take_quota(&request.head, peer) {
             Counters::count(&self.counters.limited);
             return answer::limited(protocol, wait);
@@ -299,6 +302,11 @@ impl Api {
         *spoken = route.wire.only();
         match (route.wire, route.place, &request.head.method) {
             (_, _, Method::Options) => answer::preflight(),
+            (_, Place::Session(_) | Place::Transaction(..), Method::Put)
+                if answer::is_coded(&request.head) =>
+            {
+                answer::coded()
+            }
             (_, Place::Check, Method::Get | Method::Head) => check::page(),
             (_, Place::Check, _) => answer::method_not_allowed("GET, HEAD, OPTIONS"),
             (wire, Place::Create, Method::Post) => {
