@@ -106,6 +106,7 @@ fn errors(client: &mut Client) {
     client.request("PATCH", "/rendezvous", &[], "");
     client.request("STRANGE", "/rendezvous", &[], "");
     client.request("OPTIONS", "/rendezvous", &[], "");
+    client.request("OPTIONS", "*", &[], "");
     client.request("PUT", "/rendezvous/x", &[], "");
     let coded = ("Content-Encoding", "gzip");
     client.request("POST", "/rendezvous", &[TEXT, coded], "a");
@@ -145,7 +146,7 @@ fn everything_is_counted_to_the_number() {
     // The last answers may be on their way before they are counted.
     let metrics = wait_until(&daemon, |metrics| {
         let answered = metrics.get("rendezvousd_request_duration_seconds_count");
-        answered == 30.0 && metrics.sum("rendezvousd_connections") == 1.0
+        answered == 31.0 && metrics.sum("rendezvousd_connections") == 1.0
     });
 
     let requests = [
@@ -169,7 +170,7 @@ fn everything_is_counted_to_the_number() {
         ("msc4388", "PUT", 409, 1),
         ("none", "GET", 403, 1),
         ("none", "GET", 404, 2),
-        ("none", "OPTIONS", 204, 1),
+        ("none", "OPTIONS", 204, 2),
         ("none", "PUT", 400, 1),
         ("none", "other", 405, 2),
     ];

@@ -39,6 +39,36 @@ fn a_preflight_of_any_known_path_allows_what_clients_send() {
     unknown.assert_error(404, "M_UNRECOGNIZED");
 }
 
+/// "`OPTIONS *` is 204 (a load balancer's health check)".
+#[test]
+fn rfc9110_9_3_7_options_of_the_server_is_answered_whatever_the_prefix() {
+    for flags in [&[][..], &["--prefix", "/"], &["--no-check-page"]] {
+        let daemon = Daemon::start(flags);
+        let mut client = daemon.connect();
+        // As HAProxy sends it, and with a host, a body and an origin.
+        for request in [
+            "OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: matrix.example.org\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: x\r\nOrigin: null\r\nContent-Length: 1\r\n\r\nx",
+        ] {
+            client.send(request.as_bytes());
+            let answer = client.answer(false).unwrap();
+            assert_eq!(answer.status, 204, "{request:?}");
+            assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"));
+            assert_eq!(answer.field("Content-Length"), None);
+        }
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "BREW"] {
+            let answer = client.request(method, "*", &[], "");
+            assert_eq!(answer.status, 404, "{method}");
+        }
+        for path in ["*?", "*/", "**", "/*"] {
+            let answer = client.request("OPTIONS", path, &[], "");
+            let known = path == "/*" && flags.contains(&"/");
+            assert_eq!(answer.status, if known { 204 } else { 404 }, "{path}");
+        }
+    }
+}
+
 #[test]
 fn the_allowed_origin_is_a_star_and_never_an_echo() {
     let daemon = Daemon::start(&[]);

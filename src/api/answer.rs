@@ -1,5 +1,7 @@
 //! Answers that the protocols share.
 
+use tiny_http::Method;
+
 use crate::http::{Body, Head, Response};
 use crate::session::Protocol;
 
@@ -61,6 +63,15 @@ pub(super) fn method_not_allowed(allow: &str) -> Response {
         "The path does not understand this method",
     )
     .field("Allow", allow)
+}
+
+/// A path of no protocol. `OPTIONS *` asks whether the server is there, as
+/// load balancers do (RFC 9110, section 9.3.7).
+pub(super) fn unrouted(head: &Head<'_, '_>) -> Response {
+    if head.path == "*" && head.method == Method::Options {
+        return plain(204);
+    }
+    error(404, "M_UNRECOGNIZED", "There is nothing at this path")
 }
 
 pub(super) fn not_found() -> Response {

@@ -297,7 +297,7 @@ impl Api {
         spoken: &mut Option<Protocol>,
     ) -> Response {
         let Some(route) = self.route(request.head.path) else {
-            return answer::error(404, "M_UNRECOGNIZED", "There is nothing at this path");
+            return answer::unrouted(&request.head);
         };
         *spoken = route.wire.only();
         match (route.wire, route.place, &request.head.method) {
