@@ -18,7 +18,7 @@ fn head(line: &str, fields: &str) -> String {
 fn what_is_not_http_is_refused_and_closed() {
     let daemon = Daemon::start(&[]);
     let put = |fields: &str| head("PUT /rendezvous/x", fields);
-    let long = "x".repeat(9_000);
+    let long = "x".repeat(17_000);
     let cases = [
         (
             "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".into(),
@@ -64,6 +64,43 @@ fn what_is_not_http_is_refused_and_closed() {
         drop(client);
         assert_eq!(daemon.request("GET", "/rendezvous/x", &[], "").status, 404);
     }
+}
+
+/// "heads up to 16 KiB and 100 fields": cookies of other programs on the host
+/// name come with the requests of web clients.
+#[test]
+fn heads_up_to_the_limits_are_taken() {
+    let daemon = Daemon::start(&[]);
+    let ask = |bytes: &str| {
+        let mut client = daemon.connect();
+        client.send(bytes.as_bytes());
+        client.answer(false).unwrap().status
+    };
+    let path = "GET /rendezvous/x";
+    let cookies = |size: usize| {
+        let rest = size - head(path, "Cookie: \r\n").len();
+        head(
+            path,
+            &format!("Cookie: {}\r\n", "c=1; ".repeat(4_000).split_at(rest).0),
+        )
+    };
+    assert_eq!(cookies(16 * 1024).len(), 16 * 1024);
+    for size in [8 * 1024 + 1, 16 * 1024 - 1, 16 * 1024] {
+        assert_eq!(ask(&cookies(size)), 404, "{size}");
+    }
+    assert_eq!(ask(&cookies(16 * 1024 + 1)), 431);
+    // Host is one of the fields.
+    for (others, status) in [(64, 404), (99, 404), (100, 431)] {
+        assert_eq!(
+            ask(&head(path, &"A: b\r\n".repeat(others))),
+            status,
+            "{others}"
+        );
+    }
+    // The body of a large head is read as well.
+    let line = format!("A: {}\r\nContent-Length: 4096\r\n", "x".repeat(16_000));
+    let create = head("POST /rendezvous", &line) + &"x".repeat(4096);
+    assert_eq!(ask(&create), 201);
 }
 
 #[test]
