@@ -1,5 +1,9 @@
 //! The page at `{prefix}/check`, with which an operator sees whether the
-//! rendezvous works through his proxy, and what to change if not.
+//! rendezvous works through their proxy, and what to change if not.
+//!
+//! It is served at `{prefix}/check/` as well, and its script finds the prefix
+//! from either. A redirect would not do: a proxy or CDN that adds the slash by
+//! a redirect of its own would send the browser back for ever.
 
 use crate::http::{Body, Response};
 
@@ -20,7 +24,7 @@ const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "style-src 'sha256-iSg8WK5rSjtryHgq41loG9xrj93P8Cl1QlMvkFEP5RM='; ",
-    "script-src 'sha256-3c7NRkKQAG9s1QQrCweH9yNo4ep7WKl71h8yV+LLCTU='; ",
+    "script-src 'sha256-n3RVhW/mnl9+wuQV9yoXMPJv1Ua4BbjY94kzQkkplts='; ",
     "connect-src http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store, no-transform\r\n",
     "X-Content-Type-Options: nosniff\r\n",

@@ -156,7 +156,9 @@ impl Api {
             let place = match path.strip_prefix(base)? {
                 "" | "/" => Place::Create,
                 // No session's name: those are longer.
-                "/check" if wire == Wire::Redirected && self.settings.check_page => Place::Check,
+                "/check" | "/check/" if wire == Wire::Redirected && self.settings.check_page => {
+                    Place::Check
+                }
                 rest => match rest.strip_prefix('/')?.split_once('/') {
                     None => Place::Session(SessionId::parse(&rest[1..])),
                     Some((id, name)) if matches!(wire, Wire::Msc4388(_)) && !name.contains('/') => {
@@ -415,6 +417,12 @@ mod tests {
             let checked = if checks { "check" } else { "session false" };
             assert_eq!(place("/check").as_deref(), Some(checked));
             let transactions = matches!(wire, Wire::Msc4388(_));
+            let checked = match (checks, transactions) {
+                (true, _) => Some("check"),
+                (_, true) => Some(" false"),
+                _ => None,
+            };
+            assert_eq!(place("/check/").as_deref(), checked);
             let named = transactions.then_some("t.1 true");
             assert_eq!(place(&format!("/{ID}/t.1")).as_deref(), named);
             assert_eq!(place(&format!("/{ID}/t/1")), None);

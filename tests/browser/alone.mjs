@@ -194,6 +194,17 @@ await holds("a rendezvous at the root", async () => {
     assert.match(seen("MSC4388").pre, /^location ~ \^\/ \{/);
 });
 
+await holds("a page whose address ends in a slash", async () => {
+    for (const [prefix, path] of [["/rendezvous", "/rendezvous/check/"], ["/", "/check/?x"]]) {
+        const port = await alone("--prefix", prefix);
+        const [page, seen] = await open(`http://127.0.0.1:${port}${path}`);
+        const base = `http://127.0.0.1:${port}${prefix}`.replace(/[/]$/, "");
+        assert.equal(seen("Reachable").text, `rendezvousd answers at ${base}`);
+        assert.equal(seen("Read").grade, "ok");
+        assert.ok((await page.inputValue("#report")).includes(` at ${base},`));
+    }
+});
+
 await holds("a rendezvous that takes less than the page writes", async () => {
     const port = await alone("--max-bytes", "512");
     const [, seen] = await open(`http://127.0.0.1:${port}/rendezvous/check`);
