@@ -55,12 +55,13 @@ impl Api {
         spoken: &mut Option<Protocol>,
     ) -> Response {
         let now = self.clock.now();
+        let condition = if_none_match(&request.head);
         let session = match self.readable(id, Family::Tagged, &request.head, now) {
             Ok(session) => session,
             Err(response) => return response,
         };
         *spoken = Some(session.protocol());
-        if let Some(tag) = if_none_match(&request.head, session.revision()) {
+        if let Some(tag) = condition.naming(session.revision()) {
             self.count_repair(tag.repaired);
             return state(plain(304), &session, now);
         }
