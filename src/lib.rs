@@ -3,9 +3,9 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`block_pool`], [`session`], [`store`], [`quota`], [`http`], [`api`], [`server`]; beside each
-//! other [`reaper`], [`state`], [`report`], [`admin`], [`systemd`] and
-//! [`logging`]; on top [`cli`].
+//! [`block_pool`], [`session`], [`outcome`], [`store`], [`quota`], [`http`],
+//! [`api`], [`server`]; beside each other [`reaper`], [`state`], [`report`],
+//! [`admin`], [`systemd`] and [`logging`]; on top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod http;
 pub mod logging;
+pub mod outcome;
 pub mod quota;
 pub mod reaper;
 pub mod report;

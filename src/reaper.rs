@@ -71,6 +71,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::outcome::Outcome;
     use crate::session::{Content, Protocol};
 
     #[test]
@@ -110,7 +111,8 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(store.counts().live, 0);
-        assert_eq!(store.counts().expired, 200);
+        let ended = store.counts().ended;
+        assert_eq!(ended.total(Outcome::NeverJoined), 200);
         reaper.stop();
     }
 }

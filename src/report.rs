@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::api::Api;
+use crate::outcome::Outcome;
 use crate::server;
 use crate::store::{Counts, Store};
 
@@ -56,8 +57,11 @@ impl Totals {
     pub fn status(&self) -> String {
         let refused = self.limited + self.sessions.full;
         format!(
-            "{} sessions; {} created, {refused} refused; {} requests answered",
-            self.sessions.live, self.sessions.created, self.answered
+            "{} sessions; {} created, {} completed, {refused} refused; {} requests answered",
+            self.sessions.live,
+            self.sessions.created,
+            self.sessions.ended.total(Outcome::Completed),
+            self.answered
         )
     }
 
@@ -96,16 +100,18 @@ impl Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sessions = &self.sessions;
+        let ended = |outcome| sessions.ended.total(outcome);
         write!(
             f,
-            "sessions: {} created, {} deleted, {} expired, {} evicted, {} left; creations \
-             refused: {} over quota, {} for want of room, {} had no known client; requests: {} \
-             answered, {} refused, {} late, {} write conflicts, {} entity tags repaired, {} \
-             navigations refused, {} panics; connections: {} accepted, {} evicted",
+            "sessions: {} created, {} completed, {} aborted, {} never joined, {} evicted, {} left; \
+             creations refused: {} over quota, {} for want of room, {} had no known client; \
+             requests: {} answered, {} refused, {} late, {} write conflicts, {} entity tags \
+             repaired, {} navigations refused, {} panics; connections: {} accepted, {} evicted",
             sessions.created,
-            sessions.deleted,
-            sessions.expired,
-            sessions.evicted,
+            ended(Outcome::Completed),
+            ended(Outcome::Aborted),
+            ended(Outcome::NeverJoined),
+            ended(Outcome::Evicted),
             sessions.live,
             self.limited,
             sessions.full,

@@ -297,8 +297,8 @@ pub struct Session {
     bytes: Option<Arc<PooledBytes>>,
     revision: Revision,
     /// The end, in milliseconds on the steady clock, in the lower
-    /// [`END_BITS`]; how often it was read in the others.
-    end_and_reads: u64,
+    /// [`END_BITS`]; in the bit above, whether the first payload was fetched.
+    end_and_fetched: u64,
     /// From the last write to the end, in milliseconds, in the lower
     /// [`LEFT_BITS`]; the protocol's place in [`Protocol::ALL`] in the others.
     left_and_protocol: u32,
@@ -334,8 +334,8 @@ pub struct Parts {
     pub left: u64,
     /// When it was last used, in units and with an origin of its own.
     pub used: u16,
-    /// How often it was read, or the largest number.
-    pub reads: u16,
+    /// Whether the first payload was fetched.
+    pub fetched: bool,
     /// How often it was written after its creation, or the largest number.
     pub writes: u8,
 }
@@ -363,7 +363,7 @@ impl Session {
             expires: now.steady + left,
             left,
             used: tick(now),
-            reads: 0,
+            fetched: false,
             writes: 0,
         })
     }
@@ -386,7 +386,7 @@ impl Session {
             expires: self.expires(),
             left: self.left(),
             used: self.used,
-            reads: self.reads(),
+            fetched: self.fetched(),
             writes: self.writes,
         }
     }
@@ -395,7 +395,7 @@ impl Session {
         let mut session = Self {
             bytes: Some(parts.content.bytes),
             revision: parts.revision,
-            end_and_reads: u64::from(parts.reads) << END_BITS,
+            end_and_fetched: u64::from(parts.fetched) << END_BITS,
             left_and_protocol: (parts.protocol as u32) << LEFT_BITS,
             media_type: parts.content.media_type,
             writes: parts.writes,
@@ -440,12 +440,12 @@ impl Session {
     /// From when on the session is gone, in milliseconds on the steady clock.
     #[must_use]
     pub fn expires(&self) -> u64 {
-        self.end_and_reads & lower(END_BITS)
+        self.end_and_fetched & lower(END_BITS)
     }
 
     fn set_expires(&mut self, expires: u64) {
-        let reads = self.end_and_reads & !lower(END_BITS);
-        self.end_and_reads = reads | expires.min(lower(END_BITS));
+        let fetched = self.end_and_fetched & !lower(END_BITS);
+        self.end_and_fetched = fetched | expires.min(lower(END_BITS));
     }
 
     fn left(&self) -> u64 {
@@ -458,21 +458,24 @@ impl Session {
         self.left_and_protocol = protocol | u32::try_from(left).unwrap_or_default();
     }
 
-    /// How often it was read, or the largest number.
+    fn fetched(&self) -> bool {
+        self.end_and_fetched >> END_BITS != 0
+    }
+
+    /// Records that the first payload was fetched.
+    pub fn set_fetched(&mut self) {
+        self.end_and_fetched |= 1 << END_BITS;
+    }
+
+    /// Whether the first payload is still there and was not fetched.
     #[must_use]
-    pub fn reads(&self) -> u16 {
-        u16::try_from(self.end_and_reads >> END_BITS).unwrap_or(u16::MAX)
+    pub fn is_untouched(&self) -> bool {
+        self.writes == 0 && !self.fetched()
     }
 
     /// Takes note of a use.
     pub fn touch(&mut self, now: Moment) {
         self.used = tick(now);
-    }
-
-    /// Takes note of a read.
-    pub fn count_read(&mut self) {
-        let more = self.end_and_reads.checked_add(1 << END_BITS);
-        self.end_and_reads = more.unwrap_or(self.end_and_reads);
     }
 
     /// Whether a write over `expected` that brings `content` has been done: it
@@ -656,18 +659,19 @@ mod tests {
                 expires: lower(END_BITS),
                 left: millis(Session::MAX_LIFETIME),
                 used: u16::MAX,
-                reads: u16::MAX - 1,
+                fetched: false,
                 writes: u8::MAX,
             };
             let mut session = Session::from_parts(parts.clone()).unwrap();
             assert_eq!(session.parts(), parts);
-            session.count_read();
-            session.count_read();
-            let read = Parts {
-                reads: u16::MAX,
+            session.set_fetched();
+            let fetched = Parts {
+                fetched: true,
                 ..parts.clone()
             };
-            assert_eq!(session.parts(), read);
+            assert_eq!(session.parts(), fetched);
+            let again = Session::from_parts(fetched.clone()).unwrap();
+            assert_eq!(again.parts(), fetched);
             for (expires, left) in [
                 (lower(END_BITS) + 1, 1),
                 (u64::MAX, 1),
@@ -685,15 +689,18 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_writes_are_counted_and_an_end_hands_everything_out() {
+    fn a_fetch_is_noted_writes_are_counted_and_an_end_hands_everything_out() {
         let mut session = session(7, Protocol::Msc3886, 60, 1_000);
-        session.count_read();
+        assert!(session.is_untouched());
+        session.set_fetched();
+        session.set_fetched();
+        assert!(!session.is_untouched());
         for _ in 0..300 {
             drop(session.replace(content("b"), at(2_000)));
         }
         let parts = session.end();
         assert_eq!(parts.content, content("b"));
-        assert_eq!((parts.reads, parts.writes), (1, u8::MAX));
+        assert_eq!((parts.fetched, parts.writes), (true, u8::MAX));
         assert_eq!((parts.expires, parts.left), (62_000, 60_000));
         assert!(!session.is_live(at(0)));
         assert_eq!(session.content(), Content::new(b"", "").unwrap());

@@ -188,15 +188,7 @@ fn everything_is_counted_to_the_number() {
         (r#"rendezvousd_requests_refused_total{status="413"}"#, 1.0),
         ("rendezvousd_sessions", 4.0),
         ("rendezvousd_sessions_payload_bytes", 5.0),
-        ("rendezvousd_sessions_completed_total", 2.0),
-        (
-            r#"rendezvousd_sessions_ended_total{reason="expired_unread"}"#,
-            0.0,
-        ),
         ("rendezvousd_sessions_created_total", 7.0),
-        (r#"rendezvousd_sessions_ended_total{reason="deleted"}"#, 3.0),
-        (r#"rendezvousd_sessions_ended_total{reason="expired"}"#, 0.0),
-        (r#"rendezvousd_sessions_ended_total{reason="evicted"}"#, 0.0),
         (
             r#"rendezvousd_creations_refused_total{reason="quota"}"#,
             1.0,
@@ -218,39 +210,167 @@ fn everything_is_counted_to_the_number() {
     ] {
         assert_eq!(metrics.get(name), value, "{name}");
     }
+    let aborted = ["msc4108", "msc4388"].map(|protocol| (protocol, "aborted", 1));
+    let unread = [("msc3886", "never_joined", 1)];
+    assert_ended(&metrics, &[&aborted[..], &unread].concat());
     assert!(metrics.get("rendezvousd_uptime_seconds") > 0.0);
     assert!(metrics.get("process_resident_memory_bytes") > 1e5);
     assert!(metrics.get("process_open_fds") > 5.0);
 }
 
-#[test]
-fn ends_are_told_apart() {
-    let daemon = Daemon::start(&[&ADMIN[..], &["--ttl", "1s"]].concat());
-    let mut client = daemon.connect();
-    for use_of_it in 0..4 {
-        let made = client.request("POST", MSC3886_PATH, &[TEXT], "four");
-        if use_of_it > 0 {
-            client.request("GET", made.location(), &[], "");
-        }
-        if use_of_it > 1 {
-            let over = ("If-Match", made.etag());
-            client.request("PUT", made.location(), &[TEXT, over], "longer");
+/// Checks that sessions have ended so, and no others.
+#[track_caller]
+fn assert_ended(metrics: &Metrics, expected: &[(&str, &str, u32)]) {
+    let name = "rendezvousd_sessions_ended_total";
+    assert_eq!(
+        metrics.family(name).len(),
+        12,
+        "all are there from the start"
+    );
+    let mut sum = 0;
+    for (protocol, outcome, count) in expected {
+        let series = format!(r#"{name}{{protocol="{protocol}",outcome="{outcome}"}}"#);
+        assert_eq!(metrics.get(&series), f64::from(*count), "{series}");
+        sum += count;
+    }
+    assert_eq!(metrics.sum(name), f64::from(sum));
+}
+
+/// A session of the tagged family, and the tag of its present revision.
+struct Tagged {
+    path: String,
+    tag: String,
+    json: bool,
+}
+
+impl Tagged {
+    fn create(client: &mut Client, json: bool) -> Self {
+        let made = client.request("POST", "/rendezvous", &[Self::media_type(json)], "");
+        let (path, tag) = (made.location().to_owned(), made.etag().to_owned());
+        Self { path, tag, json }
+    }
+
+    fn media_type(json: bool) -> (&'static str, &'static str) {
+        let media_type = if json {
+            "application/json"
+        } else {
+            "text/plain"
+        };
+        ("Content-Type", media_type)
+    }
+
+    /// As the device does that wrote last.
+    fn poll(&self, client: &mut Client) {
+        let fields = [("If-None-Match", self.tag.as_str())];
+        assert_eq!(client.request("GET", &self.path, &fields, "").status, 304);
+    }
+
+    fn ask(&self, client: &mut Client, method: &str, fields: &[(&str, &str)], status: u16) {
+        let answer = client.request(method, &self.path, fields, "");
+        assert_eq!(answer.status, status);
+    }
+
+    /// Writes payloads of these sizes, one after the other, each polled for.
+    fn write(&mut self, client: &mut Client, sizes: &[usize]) {
+        for size in sizes {
+            let fields = [Self::media_type(self.json), ("If-Match", self.tag.as_str())];
+            let written = client.request("PUT", &self.path, &fields, &"x".repeat(*size));
+            assert_eq!(written.status, 202);
+            self.tag = written.etag().to_owned();
+            self.poll(client);
         }
     }
-    let bytes = scrape(&daemon).get("rendezvousd_sessions_payload_bytes");
-    assert_eq!(bytes, 20.0);
+}
+
+/// What an existing device and a new one that shows the code write.
+const SIGN_IN: [usize; 7] = [104, 52, 168, 388, 70, 56, 515];
+
+#[test]
+fn outcomes_of_the_tagged_family_are_told_apart() {
+    let daemon = Daemon::start(&[&ADMIN[..], &["--ttl", "3s"]].concat());
+    let mut client = daemon.connect();
+    let client = &mut client;
+    assert_ended(&scrape(&daemon), &[]);
+    // Those of MSC3886 expire.
+    for (json, whole) in [
+        (false, &SIGN_IN[..]),
+        (true, &[122, 188, 184, 282, 264, 368]),
+    ] {
+        let end = |session: &Tagged, client: &mut Client| {
+            if !json {
+                session.ask(client, "DELETE", &[], 204);
+            }
+        };
+        for sizes in [whole, &whole[..3], &[]] {
+            let mut session = Tagged::create(client, json);
+            session.poll(client);
+            session.ask(client, "GET", &[], 200);
+            session.write(client, sizes);
+            end(&session, client);
+        }
+        // What fetches nothing: polls, however a proxy has changed the tag,
+        // heads, and a browser that would show it.
+        let session = Tagged::create(client, json);
+        session.poll(client);
+        let bare = session.tag.trim_matches('"');
+        for tags in [
+            "*",
+            &format!("W/\"{bare}-gzip\""),
+            &format!("\"a\", \"{bare}\""),
+        ] {
+            session.ask(client, "GET", &[("If-None-Match", tags)], 304);
+        }
+        session.ask(client, "HEAD", &[], 200);
+        session.ask(client, "GET", &[("Sec-Fetch-Dest", "document")], 403);
+        end(&session, client);
+        // Other tags than the present one are none.
+        for other in ["\"0123456789abcdef\"", "\"a\", \"b\"", "x"] {
+            let session = Tagged::create(client, json);
+            session.ask(client, "GET", &[("If-None-Match", other)], 200);
+            end(&session, client);
+        }
+    }
     let metrics = wait_until(&daemon, |metrics| {
         metrics.get("rendezvousd_sessions") == 0.0
     });
-    for (name, value) in [
-        (r#"ended_total{reason="expired"}"#, 3.0),
-        (r#"ended_total{reason="expired_unread"}"#, 1.0),
-        ("completed_total", 2.0),
-        ("payload_bytes", 0.0),
-    ] {
-        let name = format!("rendezvousd_sessions_{name}");
-        assert_eq!(metrics.get(&name), value, "{name}");
+    assert_eq!(metrics.get("rendezvousd_sessions_payload_bytes"), 0.0);
+    let expected = ["msc4108", "msc3886"].map(|protocol| {
+        [
+            (protocol, "completed", 1),
+            (protocol, "aborted", 2 + 3),
+            (protocol, "never_joined", 1),
+        ]
+    });
+    assert_ended(&metrics, expected.as_flattened());
+}
+
+#[test]
+fn outcomes_of_msc4388_are_told_apart_by_its_writes() {
+    let daemon = Daemon::start(&ADMIN);
+    let mut client = daemon.connect();
+    for sizes in [&SIGN_IN[..], &SIGN_IN[..6], &SIGN_IN[..1], &[]] {
+        let made = client.request("POST", MSC4388_PATH, &[], r#"{"data":""}"#);
+        let made: serde_json::Value = serde_json::from_str(made.text()).unwrap();
+        let path = format!("{MSC4388_PATH}/{}", made["id"].as_str().unwrap());
+        // Which device polls is not to be seen.
+        assert_eq!(client.request("GET", &path, &[], "").status, 200);
+        for (token, size) in sizes.iter().enumerate() {
+            let data = "x".repeat(*size);
+            let body = format!(r#"{{"sequence_token":"{token}","data":"{data}"}}"#);
+            // A repetition is no second write.
+            for _ in 0..2 {
+                let path = format!("{path}/{token}");
+                assert_eq!(client.request("PUT", &path, &[], &body).status, 200);
+            }
+        }
+        assert_eq!(client.request("DELETE", &path, &[], "").status, 200);
     }
+    let expected = [
+        ("msc4388", "completed", 1),
+        ("msc4388", "aborted", 2),
+        ("msc4388", "never_joined", 1),
+    ];
+    assert_ended(&scrape(&daemon), &expected);
 }
 
 #[test]

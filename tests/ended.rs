@@ -35,12 +35,12 @@ fn at_debug_every_session_has_a_line_at_its_end() {
     let log = lines.join("\n");
     for (start, end) in [
         (
-            "DEBUG a session of MSC4108 deleted ",
-            " s after its last write: 3 reads, 1 writes, 6 bytes",
+            "DEBUG a session of MSC4108 ended as aborted: deleted ",
+            " s after its last write, 1 writes, 6 bytes",
         ),
         (
-            "DEBUG a session of MSC3886 expired ",
-            " s after its creation: 0 reads, 0 writes, 1 bytes",
+            "DEBUG a session of MSC3886 ended as never_joined: expired ",
+            " s after its creation, 0 writes, 1 bytes",
         ),
     ] {
         let is_it = |line: &&String| line.contains(start) && line.ends_with(end);

@@ -190,7 +190,8 @@ fn the_start_names_the_limits_in_resolved_numbers() {
     ];
     let mut command = Command::new(program());
     command.args(["--listen", "127.0.0.1:0"]).args(flags);
-    let daemon = Daemon::spawn(command.env("MALLOC_ARENA_MAX", "1"));
+    command.env("MALLOC_ARENA_MAX", "1");
+    let daemon = Daemon::spawn(command);
     let start = daemon.start.join("\n");
     for part in [
         "500 sessions, MSC3886 of 4000 bytes for 1m 30s, sign-in of 4096 bytes for 5m",

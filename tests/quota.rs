@@ -125,6 +125,6 @@ fn a_flood_of_creates_is_refused_when_all_sessions_are_in_use() {
     }
     daemon.signal(rustix::process::Signal::TERM);
     let (lines, _) = daemon.wait();
-    let summary = "1001 created, 1 deleted, 0 expired, 0 evicted, 1000 left";
+    let summary = "1001 created, 0 completed, 0 aborted, 1 never joined, 0 evicted, 1000 left";
     assert!(lines.iter().any(|line| line.contains(summary)), "{lines:?}");
 }

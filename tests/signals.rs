@@ -46,7 +46,7 @@ fn a_request_in_progress_at_the_stop_is_answered() {
 }
 
 #[test]
-fn the_summary_counts_the_expired_refused_and_evicted() {
+fn the_summary_counts_the_ended_refused_and_evicted() {
     let daemon = Daemon::start(&["--ttl", "1s"]);
     let mut client = daemon.connect();
     let made = client.request("POST", "/rendezvous", &[], "x");
@@ -61,7 +61,7 @@ fn the_summary_counts_the_expired_refused_and_evicted() {
     let (lines, _) = daemon.wait();
     let summary = lines.join("\n");
     assert!(
-        summary.contains("1 expired, 0 evicted, 0 left"),
+        summary.contains("1 aborted, 0 never joined, 0 evicted, 0 left"),
         "{summary}"
     );
     assert!(
@@ -93,7 +93,7 @@ fn the_summary_counts_what_an_operator_wants_to_know() {
     let (lines, _) = daemon.wait();
     let summary = lines.join("\n");
     for part in [
-        "1 created, 1 deleted, 0 expired, 0 evicted, 0 left",
+        "1 created, 0 completed, 1 aborted, 0 never joined, 0 evicted, 0 left",
         "7 answered, 0 refused, 0 late, 1 write conflicts, 3 entity tags repaired, \
          1 navigations refused, 0 panics",
         "connections: 1 accepted, 0 evicted",

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use rendezvousd::clock::Moment;
+use rendezvousd::outcome::Outcome;
 use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
 use rendezvousd::store::{CreateError, Store, Unsound, WriteError};
 
@@ -22,6 +23,8 @@ enum Operation {
     },
     Read {
         session: Index,
+        /// Whether the reader has the payload already.
+        has: bool,
     },
     Write {
         session: Index,
@@ -47,13 +50,18 @@ enum Operation {
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let payload = || proptest::collection::vec(any::<u8>(), 0..8);
+    let payload = || {
+        prop_oneof![
+            3 => proptest::collection::vec(any::<u8>(), 0..8),
+            1 => any::<u8>().prop_map(|byte| vec![byte; 300]),
+        ]
+    };
     let operation = prop_oneof![
         3 => (payload(), any::<bool>(), 1..60_u64).prop_map(|(payload, fixed, seconds)| {
             Operation::Create { payload, fixed, seconds }
         }),
-        4 => any::<Index>().prop_map(|session| Operation::Read { session }),
-        4 => (any::<Index>(), proptest::bool::weighted(0.3), payload()).prop_map(
+        4 => any::<(Index, bool)>().prop_map(|(session, has)| Operation::Read { session, has }),
+        6 => (any::<Index>(), proptest::bool::weighted(0.2), payload()).prop_map(
             |(session, stale, payload)| Operation::Write { session, stale, payload }
         ),
         2 => (any::<Index>(), any::<bool>()).prop_map(
@@ -76,7 +84,8 @@ struct Row {
     renewal: Option<u64>,
     expires: u64,
     used: u64,
-    reads: u16,
+    protocol: Protocol,
+    fetched: bool,
     writes: u8,
 }
 
@@ -85,12 +94,27 @@ impl Row {
     fn end(&self) -> u64 {
         self.expires.next_multiple_of(256)
     }
+
+    /// What it ends as unless it is evicted.
+    fn outcome(&self) -> Outcome {
+        let least = match self.protocol {
+            Protocol::Msc3886 => 200,
+            _ => 300,
+        };
+        match self.writes {
+            6.. if self.payload.len() >= least => Outcome::Completed,
+            0 if !self.fetched => Outcome::NeverJoined,
+            _ => Outcome::Aborted,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Naive {
     rows: Vec<Row>,
     now: u64,
+    /// Of the sessions that have ended.
+    outcomes: Vec<(Protocol, Outcome)>,
 }
 
 impl Naive {
@@ -116,7 +140,9 @@ impl Naive {
         if soonest.is_none() && !idle {
             return false;
         }
-        self.rows.remove(soonest.unwrap_or(0));
+        let row = self.rows.remove(soonest.unwrap_or(0));
+        let outcome = soonest.map_or(Outcome::Evicted, |_| row.outcome());
+        self.outcomes.push((row.protocol, outcome));
         true
     }
 
@@ -129,8 +155,13 @@ impl Naive {
             .collect();
         expired.sort_unstable();
         expired.truncate(limit);
-        self.rows
-            .retain(|row| !expired.contains(&(row.end(), row.id)));
+        self.rows.retain(|row| {
+            let swept = expired.contains(&(row.end(), row.id));
+            if swept {
+                self.outcomes.push((row.protocol, row.outcome()));
+            }
+            !swept
+        });
         expired.len()
     }
 }
@@ -181,22 +212,23 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     renewal: (!fixed).then_some(seconds * 1_000),
                     expires: naive.now + seconds * 1_000,
                     used: naive.now,
-                    reads: 0,
+                    protocol,
+                    fetched: false,
                     writes: 0,
                 });
                 ids.push((id, session.revision()));
             }
-            Operation::Read { session } => {
+            Operation::Read { session, has } => {
                 let Some((id, _)) = pick(session) else {
                     continue;
                 };
-                let seen = store.read(id, Family::Tagged, now);
+                let seen = store.read_if(id, Family::Tagged, now, |_| !has);
                 let expected = naive.used(id);
                 prop_assert_eq!(seen.is_some(), expected.is_some());
                 if let (Some(seen), Some(expected)) = (seen, expected) {
-                    expected.reads += 1;
-                    let counts = (seen.parts().reads, seen.parts().writes);
-                    prop_assert_eq!(counts, (expected.reads, expected.writes));
+                    expected.fetched |= !has && expected.writes == 0;
+                    let noted = (seen.parts().fetched, seen.parts().writes);
+                    prop_assert_eq!(noted, (expected.fetched, expected.writes));
                     prop_assert_eq!(seen.content(), text(&expected.payload));
                     prop_assert_eq!(seen.revision(), expected.revision);
                     prop_assert_eq!(seen.expires(), expected.expires);
@@ -279,7 +311,8 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 };
                 let expected = naive.used(id).is_some();
                 if expected {
-                    naive.rows.pop();
+                    let row = naive.rows.pop().unwrap();
+                    naive.outcomes.push((row.protocol, row.outcome()));
                 }
                 prop_assert_eq!(store.delete(id, Family::Tagged, now), expected);
             }
@@ -293,9 +326,18 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
             Operation::Move => {
                 store = moved(&store, now).unwrap();
                 naive.rows.retain(|row| row.expires > naive.now);
+                naive.outcomes.clear();
             }
         }
-        prop_assert_eq!(store.counts().live, naive.rows.len() as u64);
+        let counts = store.counts();
+        prop_assert_eq!(counts.live, naive.rows.len() as u64);
+        for protocol in Protocol::ALL {
+            for outcome in Outcome::ALL {
+                let ended = naive.outcomes.iter();
+                let ended = ended.filter(|one| **one == (protocol, outcome)).count();
+                prop_assert_eq!(counts.ended.of(protocol, outcome), ended as u64);
+            }
+        }
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Sources;
+use crate::outcome::Outcome;
 use crate::server::{Durations, Phase};
+use crate::session::Protocol;
 
 /// A metrics page in the making.
 #[derive(Debug, Default)]
@@ -127,24 +129,18 @@ impl Sources {
             "Sessions created",
             counts.created,
         );
-        page.counters(
-            "rendezvousd_sessions_ended_total",
-            "Sessions ended: deleted by a client, expired, expired and never read, or evicted for \
-             newer ones",
-            "reason",
-            &[
-                ("deleted", counts.deleted),
-                ("expired", counts.expired - counts.expired_unread),
-                ("expired_unread", counts.expired_unread),
-                ("evicted", counts.evicted),
-            ],
-        );
-        page.counter(
-            "rendezvousd_sessions_completed_total",
-            "Sessions ended, for whatever reason, that were read and written after their \
-             creation: both devices were there",
-            counts.completed,
-        );
+        let ended = "rendezvousd_sessions_ended_total";
+        let help = "Sessions ended: completed (a sign-in that got to its end), aborted (two devices \
+                    met and did not get there), never_joined (no second device came) or evicted (a \
+                    newer session took the place)";
+        page.begin(ended, "counter", help);
+        for protocol in Protocol::ALL {
+            let name = format!("msc{}", protocol.number());
+            for outcome in Outcome::ALL {
+                let labels = [("protocol", &*name), ("outcome", outcome.name())];
+                page.value(ended, &labels, counts.ended.of(protocol, outcome));
+            }
+        }
     }
 
     fn creations(&self, page: &mut Page) {

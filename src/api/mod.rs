@@ -21,7 +21,7 @@ use tiny_http::Method;
 use crate::clock::{Clock, Moment};
 use crate::http::{Handler, Head, Peer, Refusal, Request, Response, TrustedProxies};
 use crate::quota::{Allowance, Quota};
-use crate::session::{Content, Family, Protocol, Session, SessionId};
+use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 use crate::store::{CreateError, Store};
 use msc4388::Stability;
 
@@ -239,18 +239,20 @@ impl Api {
     }
 
     /// A session that may be read: not by a browser that would show it.
+    /// `fetches` says whether the answer will have the payload.
     fn readable(
         &self,
         id: Option<SessionId>,
         family: Family,
         head: &Head<'_, '_>,
         now: Moment,
+        fetches: impl FnOnce(Revision) -> bool,
     ) -> Result<Session, Response> {
         if answer::navigates(head) {
             Counters::count(&self.counters.navigations_refused);
             return Err(answer::navigation_refused());
         }
-        id.and_then(|id| self.store.read(id, family, now))
+        id.and_then(|id| self.store.read_if(id, family, now, fetches))
             .ok_or_else(answer::not_found)
     }
 

@@ -80,7 +80,7 @@ impl Api {
         request: &Request<'_, '_>,
     ) -> Response {
         let now = self.clock.now();
-        let session = match self.readable(id, Family::Sequenced, &request.head, now) {
+        let session = match self.readable(id, Family::Sequenced, &request.head, now, |_| true) {
             Ok(session) => session,
             Err(response) => return response,
         };

@@ -4,6 +4,7 @@
 //! in how a session is created and in what it takes; the rest is one.
 
 use httpdate::HttpDate;
+use tiny_http::Method;
 
 use super::answer::{error, json, not_found, plain, too_large};
 use super::tag::{IfMatch, if_match, if_none_match};
@@ -55,8 +56,10 @@ impl Api {
         spoken: &mut Option<Protocol>,
     ) -> Response {
         let now = self.clock.now();
-        let condition = if_none_match(&request.head);
-        let session = match self.readable(id, Family::Tagged, &request.head, now) {
+        let head = &request.head;
+        let condition = if_none_match(head);
+        let fetches = |revision| head.method == Method::Get && condition.naming(revision).is_none();
+        let session = match self.readable(id, Family::Tagged, head, now, fetches) {
             Ok(session) => session,
             Err(response) => return response,
         };

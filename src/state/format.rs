@@ -17,10 +17,14 @@
 //! | id | 16 |
 //! | number of the protocol's proposal | 2 |
 //! | revision, end, time from the last write to the end | 3 × 8 |
-//! | tick of the last use, reads, writes | 2, 2, 1 |
+//! | tick of the last use | 2 |
+//! | whether the first payload was fetched, writes | 1, 1 |
 //! | lengths of payload, media type and transactions | 4, 1, 1 |
 //! | payload and media type | |
 //! | transactions: name and revision made, 0 for a conflict | 2 × 8 each |
+//!
+//! Version 1, which is still read, has the number of all reads, in 2 bytes, for
+//! whether the first payload was fetched.
 
 use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -33,7 +37,10 @@ use crate::store::{Keys, Record, Saved, Store};
 const MAGIC: [u8; 8] = *b"rdvstate";
 
 /// Changes with every change of the format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+
+/// The oldest version that can be read.
+pub(super) const OLDEST_VERSION: u32 = 1;
 
 /// The text of a boot id, a UUID.
 pub(super) type Boot = [u8; 36];
@@ -94,8 +101,7 @@ pub(super) fn write_session(out: &mut impl Write, saved: &Saved) -> io::Result<(
         out.write_all(&number.to_le_bytes())?;
     }
     out.write_all(&session.used.to_le_bytes())?;
-    out.write_all(&session.reads.to_le_bytes())?;
-    out.write_all(&[session.writes])?;
+    out.write_all(&[session.fetched.into(), session.writes])?;
     let length = u32::try_from(payload.len()).map_err(too_long)?;
     out.write_all(&length.to_le_bytes())?;
     for length in [media_type.len(), saved.transactions.len()] {
@@ -128,9 +134,9 @@ pub(super) fn read(
     if input.array()? != MAGIC {
         return Err(LoadError::Foreign);
     }
-    match u32::from_le_bytes(input.array()?) {
-        VERSION => {}
-        version => return Err(LoadError::Version(version)),
+    let version = u32::from_le_bytes(input.array()?);
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
+        return Err(LoadError::Version(version));
     }
     let boot_then = input.array()?;
     let written = input.number()?;
@@ -141,7 +147,7 @@ pub(super) fn read(
     let mut store = Store::with_keys(limits.sessions, keys);
     let (mut count, mut kept) = (0, 0);
     while input.left > TRAILER {
-        let saved = read_session(&mut input, written)?;
+        let saved = read_session(&mut input, version, written)?;
         count += 1;
         if kept < limits.sessions.get()
             && saved.session.content.len() <= limits.payload
@@ -162,7 +168,11 @@ pub(super) fn read(
 }
 
 /// A session that was last written to before `written`.
-fn read_session(input: &mut Input<impl Read>, written: u64) -> Result<Saved, LoadError> {
+fn read_session(
+    input: &mut Input<impl Read>,
+    version: u32,
+    written: u64,
+) -> Result<Saved, LoadError> {
     let id = SessionId::new(input.array()?);
     let number = u16::from_le_bytes(input.array()?);
     let protocol = Protocol::ALL
@@ -178,7 +188,7 @@ fn read_session(input: &mut Input<impl Read>, written: u64) -> Result<Saved, Loa
         return Err(LoadError::Damaged);
     }
     let used = u16::from_le_bytes(input.array()?);
-    let reads = u16::from_le_bytes(input.array()?);
+    let fetched = read_fetched(input, version)?;
     let [writes] = input.array()?;
     let payload = u32::from_le_bytes(input.array()?);
     let [type_length, transactions] = input.array()?;
@@ -198,7 +208,7 @@ fn read_session(input: &mut Input<impl Read>, written: u64) -> Result<Saved, Loa
         expires,
         left,
         used,
-        reads,
+        fetched,
         writes,
     };
     Ok(Saved {
@@ -206,6 +216,19 @@ fn read_session(input: &mut Input<impl Read>, written: u64) -> Result<Saved, Loa
         session,
         transactions,
     })
+}
+
+fn read_fetched(input: &mut Input<impl Read>, version: u32) -> Result<bool, LoadError> {
+    if version == 1 {
+        // Most reads are polls of the device that created the session.
+        let _all_reads: [u8; 2] = input.array()?;
+        return Ok(false);
+    }
+    match input.array()? {
+        [0] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(LoadError::Damaged),
+    }
 }
 
 /// What an answer will hold must be what a request could have brought.

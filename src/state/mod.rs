@@ -58,7 +58,8 @@ impl fmt::Display for LoadError {
             Self::Foreign => f.write_str("is no state file"),
             Self::Version(version) => write!(
                 f,
-                "is of version {version}, and this program knows {}",
+                "is of version {version}, and this program knows {} to {}",
+                format::OLDEST_VERSION,
                 format::VERSION
             ),
             Self::OtherBoot => f.write_str("was written before the machine was started last"),

@@ -135,9 +135,11 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
     other[0] ^= 1;
     assert_eq!(refused(&other, now), "is no state file");
     let mut newer = good.clone();
-    newer[8] = 2;
-    let line = "is of version 2, and this program knows 1";
-    assert_eq!(refused(&newer, now), line);
+    for version in [0, 3, 0xff] {
+        newer[8] = version;
+        let line = format!("is of version {version}, and this program knows 1 to 2");
+        assert_eq!(refused(&newer, now), line);
+    }
     let mut boot = good.clone();
     boot[12] ^= 1;
     let line = "was written before the machine was started last";
@@ -172,7 +174,7 @@ fn parts(protocol: Protocol, payload: &[u8], media_type: &str) -> Parts {
         expires: 65_000,
         left: 60_000,
         used: 1,
-        reads: 2,
+        fetched: true,
         writes: 3,
     }
 }
@@ -221,6 +223,86 @@ fn what_no_server_can_have_written_is_refused() {
         };
         assert!(is_damaged(session, vec![], 1), "{expires} {left}");
     }
+}
+
+/// The bytes of a file of version 1 with these sessions, each read so often.
+fn first_version(sessions: &[(Saved, u16)]) -> Vec<u8> {
+    let mut bytes = b"rdvstate\x01\0\0\0".to_vec();
+    bytes.extend(BOOT);
+    for number in [5_000, 1, 2] {
+        bytes.extend(u64::to_le_bytes(number));
+    }
+    for (saved, reads) in sessions {
+        let session = &saved.session;
+        let (payload, media_type) = (session.content.payload(), session.content.media_type());
+        bytes.extend(saved.id.bits());
+        bytes.extend(session.protocol.number().to_le_bytes());
+        for number in [session.revision.number(), session.expires, session.left] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(session.used.to_le_bytes());
+        bytes.extend(reads.to_le_bytes());
+        bytes.push(session.writes);
+        bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
+        bytes.push(media_type.len().try_into().unwrap());
+        bytes.push(saved.transactions.len().try_into().unwrap());
+        bytes.extend([&payload[..], media_type.as_bytes()].concat());
+        for record in &saved.transactions {
+            bytes.extend(record.name.to_le_bytes());
+            bytes.extend(record.made.map_or(0, u64::from).to_le_bytes());
+        }
+    }
+    bytes.extend((sessions.len() as u64).to_le_bytes());
+    bytes.extend(sum(&bytes).to_le_bytes());
+    bytes
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+#[test]
+fn a_fetch_is_there_or_not() {
+    let good = file_of(parts(Protocol::Msc4108, b"", ""), vec![], 1);
+    let place = 72 + 44;
+    assert_eq!(good[place..place + 2], [1, 3]);
+    for (fetched, sound) in [(0, true), (1, true), (2, false), (0xff, false)] {
+        let (front, _) = good.split_last_chunk::<8>().unwrap();
+        let mut bytes = front.to_vec();
+        bytes[place] = fetched;
+        bytes.extend(sum(&bytes).to_le_bytes());
+        let read = read(&bytes, limits(10), at(5_000));
+        assert_eq!(read.is_ok(), sound, "{fetched}");
+    }
+}
+
+#[test]
+fn a_file_of_the_first_version_is_read_and_its_reads_tell_no_fetch() {
+    let mut sessions = sample().shown(at(5_000));
+    for saved in &mut sessions {
+        saved.session.fetched = false;
+    }
+    let reads = [0, 1, u16::MAX].into_iter().cycle();
+    let sessions: Vec<(Saved, u16)> = sessions.into_iter().zip(reads).collect();
+    let bytes = first_version(&sessions);
+    let store = read(&bytes, limits(10), at(5_000)).unwrap();
+    let expected: Vec<Saved> = sessions.iter().map(|(saved, _)| saved.clone()).collect();
+    assert_eq!(store.shown(at(5_000)), expected);
+    assert_eq!(store.keys(), Keys([1, 2]));
+}
+
+#[test]
+fn a_fetch_outlives_a_restart() {
+    let old = sample();
+    let now = at(5_000);
+    let fetched = |store: &Store| -> Vec<bool> {
+        let all = store.shown(now).into_iter();
+        all.map(|saved| saved.session.fetched).collect()
+    };
+    let new = read(&written(&old, now), limits(10), now).unwrap();
+    assert_eq!(fetched(&new), fetched(&old));
+    assert!(fetched(&new).contains(&true) && fetched(&new).contains(&false));
 }
 
 /// A directory of its own, removed at the end.
@@ -340,12 +422,12 @@ fn any_session() -> impl Strategy<Value = Saved> {
         0..3_usize,
         (any::<String>(), "[ -~]{0,127}", records),
         (0..=100_000_u64, 0..=86_400_000_u64),
-        any::<(u64, u16, u16, u8)>(),
+        any::<(u64, u16, bool, u8)>(),
     )
         .prop_map(|(id, protocol, content, (modified, left), numbers)| {
             let protocol = Protocol::ALL[protocol];
             let (payload, media_type, records) = content;
-            let (revision, used, reads, writes) = numbers;
+            let (revision, used, fetched, writes) = numbers;
             let records = records.into_iter().map(|(name, made)| Record {
                 name,
                 made: made.try_into().ok(),
@@ -361,7 +443,7 @@ fn any_session() -> impl Strategy<Value = Saved> {
                 expires: modified + left,
                 left,
                 used,
-                reads,
+                fetched,
                 writes,
             };
             Saved {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::clock::Moment;
+use crate::outcome::Outcome;
 use crate::session::{Parts, Session};
 
 /// Why a session ended.
@@ -37,6 +38,15 @@ impl Ended {
             at: now.steady,
         }
     }
+
+    /// What it ended as.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.reason {
+            Reason::Evicted => Outcome::Evicted,
+            Reason::Deleted | Reason::Expired => Outcome::of(&self.session),
+        }
+    }
 }
 
 impl fmt::Display for Ended {
@@ -54,12 +64,146 @@ impl fmt::Display for Ended {
         };
         write!(
             f,
-            "a session of MSC{} {reason} {} s after its {since}: {} reads, {} writes, {} bytes",
+            "a session of MSC{} ended as {}: {reason} {} s after its {since}, {} writes, {} bytes",
             session.protocol.number(),
+            self.outcome().name(),
             self.at.saturating_sub(modified) / 1_000,
-            session.reads,
             session.writes,
             session.content.len(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    use crate::clock::Moment;
+    use crate::outcome::{Outcome, Outcomes};
+    use crate::session::{Content, Family, Protocol, Revision, SessionId};
+    use crate::store::{Sequenced, Store};
+
+    const LIFE: Duration = Duration::from_secs(300);
+
+    fn at(steady: u64) -> Moment {
+        Moment { steady, wall: 0 }
+    }
+
+    fn content(size: usize) -> Content {
+        Content::new(&vec![b'x'; size], "").unwrap()
+    }
+
+    fn create(store: &Store, protocol: Protocol, now: Moment) -> SessionId {
+        store.create(content(0), protocol, LIFE, now).unwrap().0
+    }
+
+    /// Writes a payload of each size over what is there.
+    fn write(store: &Store, id: SessionId, family: Family, sizes: &[usize]) {
+        for size in sizes {
+            let revision = store.read_if(id, family, at(0), |_| false);
+            let expected = Some(revision.unwrap().revision());
+            match family {
+                Family::Tagged => drop(store.write(id, expected, content(*size), at(0)).unwrap()),
+                Family::Sequenced => {
+                    let write = Sequenced {
+                        expected,
+                        transaction: None,
+                    };
+                    let written = store.write_in_sequence(id, write, content(*size), at(0));
+                    written.unwrap();
+                }
+            }
+        }
+    }
+
+    const WHOLE: [usize; 6] = [104, 52, 388, 70, 56, 515];
+
+    /// The counts of one session of each protocol with these outcomes.
+    fn one_each(outcomes: [Outcome; 3]) -> Outcomes {
+        let mut counts = Outcomes::default();
+        for (protocol, outcome) in Protocol::ALL.into_iter().zip(outcomes) {
+            counts.count(protocol, outcome);
+        }
+        counts
+    }
+
+    #[test]
+    fn an_expiry_and_a_delete_are_counted_alike() {
+        for (sizes, outcome) in [
+            (&WHOLE[..], Outcome::Completed),
+            (&WHOLE[..5], Outcome::Aborted),
+            (&WHOLE[..1], Outcome::Aborted),
+            (&[], Outcome::NeverJoined),
+        ] {
+            for deleted in [false, true] {
+                let store = Store::new(NonZeroUsize::new(3).unwrap());
+                for protocol in Protocol::ALL {
+                    let id = create(&store, protocol, at(0));
+                    write(&store, id, protocol.family(), sizes);
+                    assert!(!deleted || store.delete(id, protocol.family(), at(1)));
+                }
+                store.sweep(at(301_000), 9, &mut Vec::new());
+                assert_eq!(store.counts().ended, one_each([outcome; 3]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_fetch_of_the_first_payload_means_joined_and_a_poll_does_not() {
+        let ended_after = |read: &dyn Fn(&Store, SessionId, Family)| {
+            let store = Store::new(NonZeroUsize::new(3).unwrap());
+            for protocol in Protocol::ALL {
+                let id = create(&store, protocol, at(0));
+                read(&store, id, protocol.family());
+                store.delete(id, protocol.family(), at(2));
+            }
+            store.counts().ended
+        };
+        let polled = ended_after(&|store, id, family| {
+            let mut asked = Vec::new();
+            for _ in 0..3 {
+                let seen = store.read_if(id, family, at(1), |revision| {
+                    asked.push(revision);
+                    false
+                });
+                assert_eq!(seen.unwrap().revision(), *asked.last().unwrap());
+            }
+            assert_eq!(asked.len(), 3);
+        });
+        assert_eq!(polled, one_each([Outcome::NeverJoined; 3]));
+        let fetched = ended_after(&|store, id, family| {
+            store.read_if(id, family, at(1), |_| true).unwrap();
+            // Once is enough.
+            let not_asked = |_: Revision| unreachable!();
+            store.read_if(id, family, at(1), not_asked).unwrap();
+        });
+        let joined = [Outcome::Aborted, Outcome::Aborted, Outcome::NeverJoined];
+        assert_eq!(fetched, one_each(joined));
+    }
+
+    #[test]
+    fn what_is_pushed_out_is_evicted_at_whatever_stage() {
+        for sizes in [&WHOLE[..], &WHOLE[..2], &[]] {
+            for protocol in Protocol::ALL {
+                let store = Store::new(NonZeroUsize::MIN);
+                let id = create(&store, protocol, at(0));
+                write(&store, id, protocol.family(), sizes);
+                create(&store, protocol, at(20_000));
+                let mut expected = Outcomes::default();
+                expected.count(protocol, Outcome::Evicted);
+                assert_eq!(store.counts().ended, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_expired_session_that_makes_room_is_not_evicted() {
+        let store = Store::new(NonZeroUsize::MIN);
+        create(&store, Protocol::Msc4108, at(0));
+        create(&store, Protocol::Msc4108, at(301_000));
+        let mut expected = Outcomes::default();
+        expected.count(Protocol::Msc4108, Outcome::NeverJoined);
+        assert_eq!(store.counts().ended, expected);
     }
 }

@@ -130,15 +130,7 @@ impl Counts {
     fn end(&mut self, ended: &Ended) {
         let session = &ended.session;
         self.bytes -= size(&session.content);
-        self.completed += u64::from(session.reads > 0 && session.writes > 0);
-        match ended.reason {
-            Reason::Deleted => self.deleted += 1,
-            Reason::Expired => {
-                self.expired += 1;
-                self.expired_unread += u64::from(session.reads == 0);
-            }
-            Reason::Evicted => self.evicted += 1,
-        }
+        self.ended.count(session.protocol, ended.outcome());
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 use log::debug;
 
 use crate::clock::Moment;
+use crate::outcome::Outcomes;
 use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 use inner::Inner;
 use transactions::Records;
@@ -57,17 +58,9 @@ pub enum WriteError {
 pub struct Counts {
     /// Sessions created.
     pub created: u64,
-    /// Sessions ended by a delete.
-    pub deleted: u64,
-    /// Sessions swept after their expiry.
-    pub expired: u64,
-    /// Those of them that were never read.
-    pub expired_unread: u64,
-    /// Sessions pushed out by newer ones.
-    pub evicted: u64,
-    /// Sessions ended, however, that were read and written after their
-    /// creation: both sides were there.
-    pub completed: u64,
+    /// Sessions ended: deleted, expired and swept, or pushed out by newer
+    /// ones.
+    pub ended: Outcomes,
     /// Sessions not made because all others were in use.
     pub full: u64,
     /// Sessions held now, those that expired and were not swept included.
@@ -147,11 +140,28 @@ impl Store {
         Ok((id, session))
     }
 
-    /// The session as it is now, and a sign of use.
+    /// The session as it is now, for a reader that fetches the payload; a sign
+    /// of use.
     pub fn read(&self, id: SessionId, family: Family, now: Moment) -> Option<Session> {
+        self.read_if(id, family, now, |_| true)
+    }
+
+    /// The session as it is now, for a reader that fetches the payload unless
+    /// it has this revision already, as `fetches` says; a sign of use. Only
+    /// the first payload's fetch is recorded, so `fetches` is called, under
+    /// the lock, until it was fetched or written over.
+    pub fn read_if(
+        &self,
+        id: SessionId,
+        family: Family,
+        now: Moment,
+        fetches: impl FnOnce(Revision) -> bool,
+    ) -> Option<Session> {
         let (mut inner, now) = self.enter(now);
         let session = inner.live(id, family, now)?;
-        session.count_read();
+        if session.is_untouched() && fetches(session.revision()) {
+            session.set_fetched();
+        }
         Some(session.clone())
     }
 
