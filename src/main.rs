@@ -1,6 +1,7 @@
 //! rendezvousd: lets two Matrix devices meet.
 
 use std::env;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use log::{error, info, warn};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use rendezvousd::admin::{Admin, Sources};
@@ -230,9 +231,24 @@ fn attend(
 /// A stream that has something to read once a signal says to stop.
 fn signals() -> io::Result<UnixStream> {
     let (signals, sender) = UnixStream::pair()?;
-    pipe::register(SIGTERM, sender.try_clone()?)?;
-    pipe::register(SIGINT, sender)?;
+    for signal in [SIGTERM, SIGINT, SIGQUIT] {
+        pipe::register(signal, sender.try_clone()?)?;
+    }
+    // nohup(1) starts programs that are to outlive their terminal like this.
+    if !is_ignored(SIGHUP) {
+        pipe::register(SIGHUP, sender)?;
+    }
     Ok(signals)
+}
+
+/// Whether this process was started with a signal ignored (proc_pid_status(5)).
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    lines
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 /// Waits for a signal; false when it has been waited for long enough.

@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::fs;
 use std::net::TcpStream;
+use std::process::Command;
 
-use common::Daemon;
+use common::{Daemon, program};
 use rustix::process::Signal;
 
 #[test]
-fn sigterm_and_sigint_stop_it_with_exit_0_and_a_summary() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn signals_that_end_programs_stop_it_with_exit_0_and_a_summary() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let daemon = Daemon::start(&[]);
         let address = daemon.address;
         let mut idle = daemon.connect();
@@ -25,6 +27,26 @@ fn sigterm_and_sigint_stop_it_with_exit_0_and_a_summary() {
         assert!(idle.is_closed());
         assert!(TcpStream::connect(address).is_err());
     }
+}
+
+#[test]
+fn sighup_stays_ignored_if_it_was_ignored_at_the_start() {
+    let mut command = Command::new("sh");
+    let line = "trap '' HUP; exec \"$0\" --listen 127.0.0.1:0";
+    command.args(["-c", line, &program()]);
+    let daemon = Daemon::spawn(command);
+    daemon.signal(Signal::HUP);
+    // A handler would run some time later: that there is none says it all.
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let signals = |name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+    };
+    let hup = 1 << (Signal::HUP.as_raw() - 1);
+    assert_eq!(signals("SigIgn:") & hup, hup);
+    assert_eq!(signals("SigCgt:") & hup, 0);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().1.code(), Some(0));
 }
 
 #[test]

@@ -54,7 +54,11 @@ impl Drop for Directory {
 
 /// Stops it and checks that it went well; what it logged.
 fn stop(daemon: Daemon) -> Vec<String> {
-    daemon.signal(Signal::TERM);
+    stop_by(Signal::TERM, daemon)
+}
+
+fn stop_by(signal: Signal, daemon: Daemon) -> Vec<String> {
+    daemon.signal(signal);
     let (lines, status) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{lines:?}");
     lines
@@ -126,7 +130,7 @@ fn a_start_that_fails_keeps_the_sessions_for_the_next() {
     let directory = Directory::new("failing");
     let (path, before) = left_behind(&directory);
     // Too few descriptors for the workers.
-    let line = "ulimit -n 9 && exec \"$0\" --listen 127.0.0.1:0 --state-file \"$1\"";
+    let line = "ulimit -n 11 && exec \"$0\" --listen 127.0.0.1:0 --state-file \"$1\"";
     let mut failing = Command::new("sh");
     failing.args(["-c", line, &program()]).arg(directory.file());
     let output = failing.output().unwrap();
@@ -193,6 +197,18 @@ fn sessions_of_all_protocols_go_on_after_a_restart() {
     let replayed = object(&read(&daemon, &path));
     for key in ["data", "sequence_token"] {
         assert_eq!(replayed[key], before[key]);
+    }
+}
+
+#[test]
+fn sessions_go_on_whatever_signal_stopped_it() {
+    for signal in [Signal::INT, Signal::HUP, Signal::QUIT] {
+        let directory = Directory::new("signal");
+        let daemon = directory.start(&[]);
+        let (path, before) = tagged(&daemon, TEXT);
+        stop_by(signal, daemon);
+        let daemon = directory.start(&[]);
+        assert_eq!(read(&daemon, &path).etag(), before.etag(), "{signal:?}");
     }
 }
 

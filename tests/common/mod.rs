@@ -36,7 +36,9 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the binary on port 0 and waits until it is ready.
     pub fn start(flags: &[&str]) -> Self {
-        let mut command = Command::new(program());
+        // The tests themselves may run under nohup.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", &program()]);
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         command.stdin(Stdio::null());
         Self::spawn(command)
