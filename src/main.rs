@@ -7,11 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use log::{error, info, warn};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use rendezvousd::admin::{Admin, Sources};
@@ -81,10 +83,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
     let outcome = run(flags, &settings, sockets, &store, &signals);
     // Also when it could not start: the sessions were those of the last run.
     if let Some(path) = state_file {
-        match state::save(path, &store, Clock.now()) {
-            Ok(count) => info!("{count} sessions are kept in {}", path.display()),
-            Err(error) => error!("cannot keep the sessions in {}: {error}", path.display()),
-        }
+        keep(path, &store);
     }
     info!("stopped; {}", outcome?);
     Ok(())
@@ -198,6 +197,24 @@ fn restored(flags: &Flags) -> (Store, Option<&Path>) {
     (store, Some(path))
 }
 
+/// Keeps the sessions in a file, and logs how many are kept and how many not.
+fn keep(path: &Path, store: &Store) {
+    let shown = path.display();
+    match state::save(path, store, Clock.now()) {
+        Ok(kept) => {
+            info!("{} sessions are kept in {shown}", kept.sessions);
+            if let Some(error) = kept.shortage {
+                let lost = kept.left_out;
+                warn!("{lost} sessions are lost, they do not fit in {shown}: {error}");
+            }
+        }
+        Err(error) => {
+            let lost = store.counts().live;
+            error!("{lost} sessions are lost, none can be kept in {shown}: {error}");
+        }
+    }
+}
+
 /// Waits for a signal that says to stop. Meanwhile it tells systemd how it
 /// goes, and the log what was refused.
 fn attend(
@@ -238,6 +255,9 @@ fn signals() -> io::Result<UnixStream> {
     if !is_ignored(SIGHUP) {
         pipe::register(SIGHUP, sender)?;
     }
+    // Caught, it lets a write over the limit of file sizes fail instead of
+    // ending the process (setrlimit(2)).
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(signals)
 }
 

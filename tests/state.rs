@@ -282,6 +282,68 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
     }
 }
 
+/// A daemon whose files may take so many blocks of a shell's, 512 bytes or
+/// 1024.
+fn limited(directory: &Directory, blocks: usize) -> Daemon {
+    let mut command = Command::new("sh");
+    let line = "ulimit -f \"$1\"; exec \"$0\" --listen 127.0.0.1:0 --state-file \"$2\"";
+    let blocks = blocks.to_string();
+    command.args(["-c", line, &program(), &blocks]);
+    command.arg(directory.file());
+    Daemon::spawn(command)
+}
+
+/// So many sessions of 1000 bytes; their paths.
+fn large(daemon: &Daemon, count: usize) -> Vec<String> {
+    let payload = "x".repeat(1_000);
+    let made = (0..count).map(|_| daemon.request("POST", "/rendezvous", &[JSON], &payload));
+    made.map(|made| made.location().to_owned()).collect()
+}
+
+#[test]
+fn the_most_recently_used_that_fit_into_the_file_are_kept() {
+    let directory = Directory::new("small");
+    let daemon = limited(&directory, 8);
+    let mut paths = large(&daemon, 20);
+    assert_eq!(read(&daemon, &paths[0]).status, 200);
+    paths.rotate_left(1);
+    let lines = stop(daemon);
+    let said = |text: &str| {
+        let line = lines.iter().find_map(|line| line.split_once(text));
+        let (before, after) = line.unwrap_or_else(|| panic!("{lines:?}"));
+        let count = before.split_whitespace().last().unwrap();
+        (count.parse::<usize>().unwrap(), after)
+    };
+    let (kept, _) = said(" sessions are kept in ");
+    assert!((2..10).contains(&kept), "{lines:?}");
+    let (lost, why) = said(" sessions are lost, they do not fit in ");
+    assert_eq!(kept + lost, 20);
+    assert!(why.ends_with("File too large (os error 27)"), "{why}");
+    assert_eq!(directory.names(), ["state"]);
+
+    let daemon = directory.start(&[]);
+    assert!(warnings(&daemon.start).is_empty(), "{:?}", daemon.start);
+    for (place, path) in paths.iter().enumerate() {
+        let expected = if place < lost { 404 } else { 200 };
+        assert_eq!(read(&daemon, path).status, expected, "{place}");
+    }
+}
+
+#[test]
+fn where_not_one_session_fits_the_file_stays_as_it_was() {
+    let directory = Directory::new("none");
+    fs::write(directory.file(), "rdvstate, but damaged").unwrap();
+    let daemon = limited(&directory, 1);
+    large(&daemon, 3);
+    let lines = stop(daemon);
+    let said = "ERROR 3 sessions are lost, none can be kept in ";
+    let warnings = warnings(&lines);
+    assert!(warnings.iter().any(|line| line.contains(said)), "{lines:?}");
+    assert_eq!(directory.names(), ["state"]);
+    let there = fs::read_to_string(directory.file()).unwrap();
+    assert_eq!(there, "rdvstate, but damaged");
+}
+
 #[test]
 fn a_file_of_somebody_elses_is_left_alone() {
     let directory = Directory::new("foreign");

@@ -45,6 +45,9 @@ pub(super) const OLDEST_VERSION: u32 = 1;
 /// The text of a boot id, a UUID.
 pub(super) type Boot = [u8; 36];
 
+/// All that stands before the sessions.
+const HEADER: u64 = 8 + 4 + 36 + 8 + 2 * 8;
+
 /// The number of sessions and the sum.
 const TRAILER: u64 = 8 + 8;
 
@@ -56,17 +59,41 @@ pub(super) struct Limits {
     pub(super) payload: usize,
 }
 
-/// Writes what lives at `now`; returns how many sessions that are.
-pub(super) fn write(out: impl Write, store: &Store, boot: &Boot, now: Moment) -> io::Result<usize> {
+/// How many sessions were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) sessions: usize,
+    /// Those that did not fit.
+    pub(super) left_out: usize,
+}
+
+/// Writes what lives at `now`, without the sessions that would not fit into
+/// `room` bytes after the more recently used ones that do.
+pub(super) fn write(
+    out: impl Write,
+    room: u64,
+    store: &Store,
+    boot: &Boot,
+    now: Moment,
+) -> io::Result<Written> {
     let mut out = Summed::new(out);
     write_header(&mut out, store.keys(), boot, now)?;
-    let mut count = 0;
+    let mut left = room.saturating_sub(HEADER + TRAILER);
+    let mut written = Written::default();
+    let mut bytes = Vec::new();
     store.show_all(now, |saved| {
-        count += 1;
-        write_session(&mut out, saved)
+        bytes.clear();
+        write_session(&mut bytes, saved)?;
+        let Some(rest) = left.checked_sub(bytes.len() as u64) else {
+            written.left_out += 1;
+            return Ok(());
+        };
+        left = rest;
+        written.sessions += 1;
+        out.write_all(&bytes)
     })?;
-    write_trailer(&mut out, count)?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    write_trailer(&mut out, written.sessions as u64)?;
+    Ok(written)
 }
 
 pub(super) fn write_header(

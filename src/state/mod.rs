@@ -3,14 +3,17 @@
 //! clock, so that lives go on through the gap; after a reboot the file says
 //! nothing.
 
+mod fit;
 mod format;
+
+pub use fit::Kept;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{self, BufReader, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -80,18 +83,17 @@ impl From<io::Error> for LoadError {
 }
 
 /// Writes all that live at `now` to a file that only its owner may read, in
-/// place of what is there; returns how many. The store is locked meanwhile.
+/// place of what is there; where there is no room for all, the most recently
+/// used that fit. The store is locked meanwhile.
 ///
 /// # Errors
 /// What the system says; what was there is there still.
-pub fn save(path: &Path, store: &Store, now: Moment) -> io::Result<usize> {
+pub fn save(path: &Path, store: &Store, now: Moment) -> io::Result<Kept> {
     let boot = this_boot()?;
-    let new = Temporary::create(path)?;
-    let mut out = BufWriter::new(&new.file);
-    let written = format::write(&mut out, store, &boot, now)?;
-    out.flush()?;
+    let mut new = Temporary::create(path)?;
+    let kept = fit::write(&mut new.file, store, &boot, now)?;
     fs::rename(&new.path, path)?;
-    Ok(written)
+    Ok(kept)
 }
 
 /// Puts the sessions of a file, if there is one, into a store instead of its
@@ -108,9 +110,14 @@ pub fn load(
     now: Moment,
 ) -> Result<usize, LoadError> {
     let boot = this_boot().map_err(LoadError::NotWritable)?;
-    drop(Temporary::create(path).map_err(LoadError::NotWritable)?);
-    let Some(file) = open(path)? else {
-        return Ok(0);
+    let attempt = Temporary::create(path).map(drop);
+    let file = match &attempt {
+        // A file that is there makes room once it is removed.
+        Err(error) if !fit::is_shortage(error) => None,
+        _ => open(path)?,
+    };
+    let Some(file) = file else {
+        return attempt.map(|()| 0).map_err(LoadError::NotWritable);
     };
     let limits = Limits {
         sessions: store.capacity(),

@@ -1,0 +1,315 @@
+//! Writes as many sessions as there is room for.
+
+use std::io::{self, BufWriter, ErrorKind, Seek, Write};
+
+use super::format::{self, Boot, Written};
+use crate::clock::Moment;
+use crate::store::Store;
+
+/// What has been kept of a store's sessions.
+#[derive(Debug)]
+pub struct Kept {
+    /// Sessions written.
+    pub sessions: usize,
+    /// Sessions left out, for want of room.
+    pub left_out: usize,
+    /// The error that said so, if any were left out.
+    pub shortage: Option<io::Error>,
+}
+
+/// A file that may be out of room.
+pub(super) trait Medium: Write + Seek {
+    /// Cuts off what is behind `length` bytes.
+    fn set_len(&mut self, length: u64) -> io::Result<()>;
+
+    /// Waits until the file system has taken the content: NFS, for one, may
+    /// notice only then that there is no room.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Medium for std::fs::File {
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        Self::set_len(self, length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Writes the sessions that live at `now`, or the most recently used of them
+/// that fit.
+///
+/// # Errors
+/// What the system says, if that is no shortage or not one session fits. The
+/// content is of no use then.
+pub(super) fn write(
+    medium: &mut impl Medium,
+    store: &Store,
+    boot: &Boot,
+    now: Moment,
+) -> io::Result<Kept> {
+    let mut room = u64::MAX;
+    let mut shortage = None;
+    loop {
+        let error = match write_once(medium, room, store, boot, now) {
+            Ok(Written { sessions, left_out }) => match shortage {
+                Some(error) if sessions == 0 && left_out > 0 => return Err(error),
+                _ => {
+                    return Ok(Kept {
+                        sessions,
+                        left_out,
+                        shortage: shortage.filter(|_| left_out > 0),
+                    });
+                }
+            },
+            Err(error) => error,
+        };
+        if room == 0 || !is_shortage(&error) {
+            return Err(error);
+        }
+        room = if shortage.is_none() {
+            // What has been taken is written over: had it been given back
+            // first, others could have it.
+            medium.stream_position()?
+        } else {
+            // Not so where a copy is made of what is written over, as btrfs
+            // does, nor where the shortage came to light late.
+            medium.set_len(0)?;
+            room / 2
+        };
+        shortage = Some(error);
+    }
+}
+
+fn write_once(
+    medium: &mut impl Medium,
+    room: u64,
+    store: &Store,
+    boot: &Boot,
+    now: Moment,
+) -> io::Result<Written> {
+    medium.rewind()?;
+    let mut out = BufWriter::new(&mut *medium);
+    let written = format::write(&mut out, room, store, boot, now)?;
+    out.flush()?;
+    drop(out);
+    let length = medium.stream_position()?;
+    medium.set_len(length)?;
+    match medium.sync() {
+        Err(error) if is_shortage(&error) => Err(error),
+        // The sum in the file tells whether anything else matters.
+        _ => Ok(written),
+    }
+}
+
+/// Whether less might fit.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::SeekFrom;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::{Content, Protocol};
+    use crate::state::tests::{BOOT, at, limits, sample};
+    use crate::store::Saved;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Kind {
+        /// Says at once that there is no room, and writes over what it has.
+        Tmpfs,
+        /// Needs room again for what is written over.
+        CopyOnWrite,
+        /// Says that there is no room when it is asked to sync.
+        Late,
+        /// Cannot be written, for another reason.
+        Broken,
+        /// Cannot sync, for another reason.
+        Unsynced,
+    }
+
+    /// A file on a file system with room for so many bytes.
+    struct Disk {
+        kind: Kind,
+        room: usize,
+        used: usize,
+        bytes: Vec<u8>,
+        position: usize,
+    }
+
+    impl Disk {
+        fn new(kind: Kind, room: usize) -> Self {
+            Self {
+                kind,
+                room,
+                used: 0,
+                bytes: Vec::new(),
+                position: 0,
+            }
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let free = match self.kind {
+                Kind::Tmpfs => self.room - self.position,
+                Kind::CopyOnWrite => self.room - self.used,
+                Kind::Late | Kind::Unsynced => usize::MAX,
+                Kind::Broken => return Err(ErrorKind::TimedOut.into()),
+            };
+            // Odd portions, lest all ends fall on boundaries.
+            let count = bytes.len().min(free).min(251);
+            if count == 0 && !bytes.is_empty() {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            let end = self.position + count;
+            self.bytes.resize(self.bytes.len().max(end), 0);
+            self.bytes[self.position..end].copy_from_slice(&bytes[..count]);
+            self.position = end;
+            self.used += count;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Disk {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            match to {
+                SeekFrom::Start(0) => self.position = 0,
+                SeekFrom::Current(0) => {}
+                other => panic!("{other:?}"),
+            }
+            Ok(self.position as u64)
+        }
+    }
+
+    impl Medium for Disk {
+        fn set_len(&mut self, length: u64) -> io::Result<()> {
+            self.bytes.resize(usize::try_from(length).unwrap(), 0);
+            if length == 0 {
+                self.used = 0;
+            }
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            match self.kind {
+                Kind::Late if self.bytes.len() > self.room => Err(ErrorKind::QuotaExceeded.into()),
+                Kind::Unsynced => Err(ErrorKind::PermissionDenied.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn read(bytes: &[u8]) -> Vec<Saved> {
+        let now = at(5_000);
+        let store = format::read(bytes, bytes.len() as u64, &BOOT, limits(10), now);
+        store.unwrap().shown(now)
+    }
+
+    /// Bytes of a file without sessions, and of each session in a file.
+    fn sizes(sessions: &[Saved]) -> (usize, Vec<usize>) {
+        let mut out = Vec::new();
+        let none = Store::new(limits(1).sessions);
+        format::write(&mut out, 0, &none, &BOOT, at(5_000)).unwrap();
+        let size = |saved| {
+            let mut bytes = Vec::new();
+            format::write_session(&mut bytes, saved).unwrap();
+            bytes.len()
+        };
+        (out.len(), sessions.iter().map(size).collect())
+    }
+
+    /// The sessions that fit, each after those before it that do.
+    fn fitting(sessions: &[Saved], room: usize) -> Vec<Saved> {
+        let (empty, sizes) = sizes(sessions);
+        let mut left = room.saturating_sub(empty);
+        let fits = |(saved, size): (&Saved, usize)| {
+            left = left.checked_sub(size)?;
+            Some(saved.clone())
+        };
+        // A session that does not fit leaves the room to the next.
+        sessions.iter().zip(sizes).filter_map(fits).collect()
+    }
+
+    /// Ten sessions that do not pass through a writer's buffer at once.
+    fn large() -> Store {
+        let store = Store::new(limits(10).sessions);
+        for size in (1..=10).map(|number| number * 400) {
+            let content = Content::new(&vec![b'x'; size], "").unwrap();
+            let life = Duration::from_secs(60);
+            let made = store.create(content, Protocol::Msc3886, life, at(1_000));
+            made.unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn however_little_room_there_is_the_sessions_that_fit_are_kept() {
+        for (store, step) in [(sample(), 1), (large(), 41)] {
+            let all = store.shown(at(5_000));
+            let (empty, sizes) = sizes(&all);
+            let whole = empty + sizes.iter().sum::<usize>();
+            assert!(sizes.iter().min() < sizes.iter().max());
+            for room in (0..whole)
+                .step_by(step)
+                .chain([whole - 1, whole, whole + 1])
+            {
+                for kind in [Kind::Tmpfs, Kind::CopyOnWrite, Kind::Late] {
+                    check(&store, kind, room, whole);
+                }
+            }
+        }
+    }
+
+    fn check(store: &Store, kind: Kind, room: usize, whole: usize) {
+        let all = store.shown(at(5_000));
+        let mut disk = Disk::new(kind, room);
+        let outcome = write(&mut disk, store, &BOOT, at(5_000));
+        let expected = match kind {
+            _ if room >= whole => all.clone(),
+            Kind::Tmpfs => fitting(&all, room),
+            // How much room there is is guessed there.
+            _ => fitting(&all, room / 2),
+        };
+        let kept = match outcome {
+            Ok(kept) => kept,
+            Err(error) => {
+                assert!(is_shortage(&error), "{kind:?} {room} {error}");
+                assert!(expected.is_empty(), "{kind:?} {room}");
+                return;
+            }
+        };
+        let there = read(&disk.bytes);
+        assert!(disk.bytes.len() <= room, "{kind:?} {room}");
+        assert_eq!(there.len(), kept.sessions);
+        assert_eq!(there.len() + kept.left_out, all.len());
+        assert_eq!(kept.shortage.is_some(), kept.left_out > 0);
+        if kind == Kind::Late {
+            assert!(there.len() >= expected.len(), "{room}");
+        } else {
+            assert_eq!(there, expected, "{kind:?} {room}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_no_shortage_is_not_tried_again() {
+        let mut disk = Disk::new(Kind::Broken, 10_000);
+        let outcome = write(&mut disk, &sample(), &BOOT, at(5_000));
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut);
+        let mut disk = Disk::new(Kind::Unsynced, 0);
+        let kept = write(&mut disk, &sample(), &BOOT, at(5_000)).unwrap();
+        assert_eq!((kept.sessions, kept.left_out), (6, 0));
+        assert_eq!(read(&disk.bytes).len(), 6);
+    }
+}
