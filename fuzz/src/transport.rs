@@ -14,6 +14,12 @@ const TAKES: u8 = 0x80;
 /// as it has read or written.
 const MEANWHILE: u8 = 0x40;
 
+/// The size of an act by which the peer sends [`AROUND`] bytes, an urgent one
+/// that is not of the stream, and as many bytes again.
+const URGENT: usize = 1;
+
+const AROUND: usize = 8;
+
 /// More than any stream of a fuzzer's makes: answers without end are found
 /// before they have taken the memory.
 const ENDLESS: usize = 64 * 1024 * 1024;
@@ -26,6 +32,8 @@ pub(crate) struct Scripted {
     to_send: VecDeque<u8>,
     /// What it has sent and nobody has read.
     arrived: VecDeque<u8>,
+    /// How many of these come before an urgent byte.
+    urgent: Option<usize>,
     /// What we have sent.
     pub(crate) taken: Vec<u8>,
     /// How much more it takes.
@@ -46,6 +54,7 @@ impl Scripted {
             acts: plan.iter().copied().collect(),
             to_send: stream.iter().copied().collect(),
             arrived: VecDeque::new(),
+            urgent: None,
             taken: Vec::new(),
             room: 0,
             blocked: false,
@@ -56,10 +65,12 @@ impl Scripted {
     }
 
     /// What the poll says, if there is anything new: whether there is
-    /// something to read, and whether the peer has ended.
+    /// something to read, and whether the peer has ended or urgent data is
+    /// there.
     pub(crate) fn event(&mut self) -> Option<(bool, bool)> {
-        let readable = !self.arrived.is_empty() || self.ended;
-        std::mem::take(&mut self.edge).then_some((readable, self.ended))
+        let urgent = self.urgent.is_some();
+        let readable = !self.arrived.is_empty() || self.ended || urgent;
+        std::mem::take(&mut self.edge).then_some((readable, self.ended || urgent))
     }
 
     /// The peer does the next thing planned; false if that was all.
@@ -72,6 +83,11 @@ impl Scripted {
         let count = 1 + size * size * size / 8;
         if act & TAKES != 0 {
             self.take(count);
+        } else if size == URGENT && self.urgent.is_none() {
+            self.send(AROUND);
+            self.urgent = Some(self.arrived.len());
+            self.edge = true;
+            self.send(AROUND);
         } else {
             self.send(count);
         }
@@ -113,8 +129,13 @@ impl Scripted {
 
 impl Read for Scripted {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // All that has arrived: a short read says that nothing is left.
-        let count = into.len().min(self.arrived.len());
+        // All that has arrived, so that a short read says that nothing is
+        // left, unless it stops at an urgent byte; the next one passes over
+        // that.
+        let before = self.urgent.take().filter(|before| *before > 0);
+        let there = before.unwrap_or(self.arrived.len());
+        let count = into.len().min(there);
+        self.urgent = before.map(|before| before - count);
         for (to, byte) in into.iter_mut().zip(self.arrived.drain(..count)) {
             *to = byte;
         }

@@ -241,7 +241,8 @@ pub(super) enum Stream {
 
 impl Stream {
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        // Urgent data is a priority event.
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interest),
             Self::Unix(stream) => stream.register(registry, token, interest),

@@ -2,7 +2,8 @@
 //!
 //! The poll is edge-triggered: an event says once that something can be read
 //! or written. So a connection remembers that it may read until a read has
-//! come back short, and is driven until nothing is left to do. The stream is
+//! come back short, or empty if there is more behind a short one, and is
+//! driven until nothing is left to do. The stream is
 //! whatever a [`Transport`] is, so that tests need no sockets.
 
 mod context;
@@ -82,9 +83,9 @@ pub struct Connection<T> {
     sent: usize,
     /// The socket may have something to read.
     readable: bool,
-    /// The peer's end is known to be in the socket, so a short read is not
-    /// the last.
-    ending: bool,
+    /// The peer's end, or urgent data, has been in the socket, so a short read
+    /// may not be the last: a read stops at urgent data.
+    read_on: bool,
     ended: bool,
     /// Answered since it was last asked whether it was.
     answered: bool,
@@ -108,7 +109,7 @@ impl<T: Transport> Connection<T> {
             unsent: PooledBytes::default(),
             sent: 0,
             readable: true,
-            ending: false,
+            read_on: false,
             ended: false,
             answered: false,
             served: false,
@@ -120,10 +121,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Takes note of what the poll saw: something to read, an end.
-    pub fn note(&mut self, readable: bool, end: bool) {
-        self.ending |= end;
-        self.readable |= readable || self.ending;
+    /// Takes note of what the poll saw: something to read, and an end or
+    /// urgent data, which hide behind a short read.
+    pub fn note(&mut self, readable: bool, hidden: bool) {
+        self.read_on |= hidden;
+        self.readable |= readable || self.read_on;
     }
 
     /// Takes note that there may be something to read.
@@ -337,8 +339,8 @@ impl<T: Transport> Connection<T> {
         self.stage = Stage::Refusing;
     }
 
-    /// Reads once. A short read has emptied the socket, and what comes after
-    /// it makes a new event.
+    /// Reads once. A short read has emptied the socket, but for what an event
+    /// has said, and what comes after it makes a new event.
     fn receive(&mut self, input: &mut [u8]) -> io::Result<()> {
         match self.read(input)? {
             Some(0) => self.ended = true,
@@ -355,7 +357,7 @@ impl<T: Transport> Connection<T> {
         loop {
             match self.stream.read(input) {
                 Ok(count) => {
-                    self.readable = count > 0 && (self.ending || count == input.len());
+                    self.readable = count > 0 && (self.read_on || count == input.len());
                     return Ok(Some(count));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

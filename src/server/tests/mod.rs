@@ -4,6 +4,7 @@ mod crowd;
 mod deadlines;
 mod pressure;
 mod probe;
+mod reads;
 mod stop;
 
 use std::io::{Read, Write};

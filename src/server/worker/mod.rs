@@ -326,5 +326,5 @@ impl<H: Handler> Worker<H> {
 
 fn note(connection: &mut Connection<Stream>, event: &Event) {
     let end = event.is_read_closed() || event.is_error();
-    connection.note(event.is_readable(), end);
+    connection.note(event.is_readable(), end || event.is_priority());
 }
