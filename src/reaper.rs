@@ -1,8 +1,9 @@
 //! The background thread that removes expired sessions.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -39,13 +40,13 @@ impl Reaper {
             .name("reaper".into())
             .spawn(move || {
                 let mut gone = Vec::with_capacity(BATCH);
-                while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+                repeat(&stopped, || {
                     while store.sweep(clock.now(), BATCH, &mut gone) {
                         bury(&mut gone);
                         thread::yield_now();
                     }
                     bury(&mut gone);
-                }
+                });
             })?;
         Ok(Self { stop, thread })
     }
@@ -53,8 +54,16 @@ impl Reaper {
     /// Ends the thread and waits for it.
     pub fn stop(self) {
         drop(self.stop);
-        // The thread's only failure is a panic, which the hook has logged.
+        // Its panics are caught on its own thread.
         let _ = self.thread.join();
+    }
+}
+
+/// Does something every [`PERIOD`] until there is nobody to stop it. A panic,
+/// which the hook has logged, must not be the end of all sweeping.
+fn repeat(stopped: &Receiver<()>, mut sweep: impl FnMut()) {
+    while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+        let _ = catch_unwind(AssertUnwindSafe(&mut sweep));
     }
 }
 
@@ -92,6 +101,20 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         }
         reaper.stop();
+    }
+
+    #[test]
+    fn a_panic_is_not_the_last_sweep() {
+        let (stop, stopped) = mpsc::channel();
+        let (mut stop, mut sweeps) = (Some(stop), 0);
+        repeat(&stopped, || {
+            sweeps += 1;
+            if sweeps == 2 {
+                drop(stop.take());
+            }
+            panic!("as told");
+        });
+        assert_eq!(sweeps, 2);
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(super) struct Crowd {
     stopping: AtomicBool,
     /// Connections held by all.
     open: AtomicUsize,
-    /// Those of them that are soon closed for others.
-    doomed: AtomicUsize,
+    /// Those of them that are soon closed for others: one an [`Eviction`].
+    doomed: Arc<AtomicUsize>,
     desks: Vec<Desk>,
     clients: Mutex<HashMap<Client, Vec<Arc<Seat>>>>,
     warned: Mutex<Option<Instant>>,
@@ -59,11 +59,29 @@ const NOBODY: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) enum Errand {
     /// To close the connection that has been idle for longest.
-    CloseLongest,
+    CloseLongest(Eviction),
     /// To close this one.
     Close(Token),
     /// To serve this one.
     Serve(Stream),
+}
+
+/// An eviction that a worker was asked for, counted as long as this exists:
+/// until it is done, or the worker has failed at it.
+#[derive(Debug)]
+pub(super) struct Eviction(Arc<AtomicUsize>);
+
+impl Eviction {
+    fn new(doomed: &Arc<AtomicUsize>) -> Self {
+        doomed.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(doomed))
+    }
+}
+
+impl Drop for Eviction {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection of a client that may not have any number of them.
@@ -96,7 +114,7 @@ impl Crowd {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             open: AtomicUsize::new(0),
-            doomed: AtomicUsize::new(0),
+            doomed: Arc::default(),
             desks: wakers.into_iter().map(desk).collect(),
             clients: Mutex::default(),
             warned: Mutex::default(),
@@ -144,20 +162,18 @@ impl Crowd {
         peer: Peer,
         now: Instant,
     ) -> Place {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        let seat = (!self.trusted.include(peer)).then(|| {
+        // What gives all back comes first: whatever follows may panic.
+        let mut place = Place::new(self);
+        if !self.trusted.include(peer) {
             let seat = Arc::new(Seat {
                 worker,
                 token,
                 used: AtomicU64::new(self.millis(now)),
             });
+            place.seat = Some((peer.client(), Arc::clone(&seat)));
             self.seat(peer.client(), &seat);
-            (peer.client(), seat)
-        });
-        Place {
-            crowd: Arc::clone(self),
-            seat,
         }
+        place
     }
 
     fn seat(&self, client: Client, seat: &Arc<Seat>) {
@@ -214,8 +230,8 @@ impl Crowd {
         if since == NOBODY || self.is_behind(worker) {
             return false;
         }
-        self.doomed.fetch_add(1, Ordering::Relaxed);
-        self.send(worker, Errand::CloseLongest, Some(asking));
+        let errand = Errand::CloseLongest(Eviction::new(&self.doomed));
+        self.send(worker, errand, Some(asking));
         true
     }
 
@@ -250,11 +266,6 @@ impl Crowd {
         lock(&self.desks[worker].errands).pop()
     }
 
-    /// Takes note that a worker has done that.
-    pub(super) fn closed_longest(&self) {
-        self.doomed.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// Whether it is time for another warning about descriptors.
     pub(super) fn may_warn(&self, now: Instant) -> bool {
         let mut warned = lock(&self.warned);
@@ -272,6 +283,14 @@ impl Crowd {
 }
 
 impl Place {
+    fn new(crowd: &Arc<Crowd>) -> Self {
+        crowd.open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            crowd: Arc::clone(crowd),
+            seat: None,
+        }
+    }
+
     /// Takes note that the connection was used.
     pub(super) fn touch(&self, now: Instant) {
         if let Some((_, seat)) = &self.seat {
@@ -293,6 +312,19 @@ impl Drop for Place {
                 clients.remove(client);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Crowd {
+    /// Connections held, those soon closed for others, and those of clients
+    /// that may not have any number of them.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let clients = lock(&self.clients);
+        let seats = clients.values().map(Vec::len).sum();
+        assert!(clients.values().all(|seats| !seats.is_empty()));
+        [load(&self.open), load(&self.doomed), seats]
     }
 }
 

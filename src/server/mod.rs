@@ -226,7 +226,11 @@ impl Server {
 /// connections and nobody else anything.
 fn work<H: Handler>(mut worker: Worker<H>, counters: &Counters) {
     loop {
-        match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+        let run = || {
+            worker.recover();
+            worker.run()
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
                 error!("a worker cannot poll: {error}");
@@ -236,7 +240,6 @@ fn work<H: Handler>(mut worker: Worker<H>, counters: &Counters) {
                 counters.panics.fetch_add(1, Ordering::Relaxed);
             }
         }
-        worker.recover();
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::server::crowd::CLIENT_CONNECTIONS;
 
 /// A connection from an address of this machine.
-fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+pub(super) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddr::from((source, 0))).unwrap();
     rustix::net::connect(&socket, &address).unwrap();

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod deadlines;
+mod panics;
 mod pressure;
 mod probe;
 mod reads;
@@ -22,6 +23,8 @@ struct Echo;
 impl Handler for Echo {
     fn body_limit(&self, head: &Head<'_, '_>) -> usize {
         match head.path {
+            // Not caught for a handler, as its answers are.
+            "/defect" => panic!("as told"),
             "/large" => 1_000_000,
             _ => 1_000,
         }

@@ -160,9 +160,9 @@ impl<H: Handler> Worker<H> {
     pub(super) fn run_errands(&mut self) {
         while let Some(errand) = self.crowd.take_errand(self.number) {
             match errand {
-                Errand::CloseLongest => {
+                Errand::CloseLongest(eviction) => {
                     self.evict_longest();
-                    self.crowd.closed_longest();
+                    drop(eviction);
                 }
                 Errand::Close(token) => {
                     self.evict(token);

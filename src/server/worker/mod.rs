@@ -190,7 +190,7 @@ impl<H: Handler> Worker<H> {
         self.context.now.elapsed() >= SLICE
     }
 
-    /// Starts over after a panic: all that may be half-done goes.
+    /// Starts over, as after a panic: all that may be half-done goes.
     pub(super) fn recover(&mut self) {
         self.pool.clear();
         self.queue.clear();
