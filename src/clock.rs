@@ -20,12 +20,29 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// What the wall clock shows, or showed, at `steady` milliseconds.
+    /// What the wall clock shows, or showed, at `steady` milliseconds, as far
+    /// as a [date](wall) can say it.
     #[must_use]
     pub fn wall_at(self, steady: u64) -> SystemTime {
-        let wall = (self.wall + steady).saturating_sub(self.steady);
-        UNIX_EPOCH + Duration::from_millis(wall)
+        let wall = self.wall.saturating_add(steady);
+        let wall = Duration::from_millis(wall.saturating_sub(self.steady));
+        UNIX_EPOCH + wall.min(LAST)
     }
+}
+
+/// The last second of the year 9999.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// What the wall clock shows, as far as dates can say it: those of HTTP and of
+/// RFC 3339 have four digits for the year, and what writes them for us panics
+/// before 1970. To be used in place of [`SystemTime::now`].
+#[must_use]
+pub fn wall() -> SystemTime {
+    writable(SystemTime::now())
+}
+
+fn writable(time: SystemTime) -> SystemTime {
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }
 
 /// The machine's clocks.
@@ -49,7 +66,9 @@ fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds * 1_000 + nanos / 1_000_000
+    seconds
+        .saturating_mul(1_000)
+        .saturating_add(nanos / 1_000_000)
 }
 
 /// A duration in whole milliseconds.
@@ -60,6 +79,8 @@ pub fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use httpdate::HttpDate;
+
     use super::*;
 
     #[test]
@@ -84,11 +105,34 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_at_the_epoch_does_not_underflow() {
-        let now = Moment {
-            steady: 5_000,
-            wall: 0,
+    fn every_time_can_be_written_as_a_date() {
+        let written = |time| {
+            let http = HttpDate::from(time).to_string();
+            (http, humantime::format_rfc3339_seconds(time).to_string())
         };
-        assert_eq!(now.wall_at(0), UNIX_EPOCH);
+        let texts = |http: &str, log: &str| (http.to_owned(), log.to_owned());
+        let first = texts("Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00Z");
+        let last = texts("Fri, 31 Dec 9999 23:59:59 GMT", "9999-12-31T23:59:59Z");
+        let second = Duration::from_secs(1);
+        let end = UNIX_EPOCH + LAST;
+        let century = Duration::from_secs(100 * 365 * 86_400);
+        for early in [UNIX_EPOCH, UNIX_EPOCH - second, UNIX_EPOCH - century] {
+            assert_eq!(written(writable(early)), first);
+        }
+        for late in [end, end + second, end + century] {
+            assert_eq!(written(writable(late)), last);
+        }
+        assert_eq!(writable(end - second), end - second);
+
+        let at = |wall, steady| Moment { steady, wall };
+        for early in [at(0, 5_000), at(0, 0), at(4_999, 5_000)] {
+            assert_eq!(written(early.wall_at(0)), first);
+        }
+        let end = millis(LAST);
+        for late in [at(end, 0), at(end + 1_000, 0), at(u64::MAX, 5_000)] {
+            assert_eq!(written(late.wall_at(0)), last);
+            assert_eq!(written(late.wall_at(u64::MAX)), last);
+        }
+        assert_eq!(written(at(end, 0).wall_at(1_000)), last);
     }
 }

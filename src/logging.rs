@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::Once;
-use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::clock;
 
 /// The longest line, in bytes. What is cut away was not ours.
 const LINE_LIMIT: usize = 1000;
@@ -72,7 +73,7 @@ impl Log for Logger {
         let mut line = if self.journal {
             format!("<{}>", priority(record.level()))
         } else {
-            let now = humantime::format_rfc3339_seconds(SystemTime::now());
+            let now = humantime::format_rfc3339_seconds(clock::wall());
             format!("{now} {:5} ", record.level())
         };
         let _ = write!(line, "{}", record.args());

@@ -13,7 +13,7 @@ use std::mem::{self, ManuallyDrop};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use httpdate::HttpDate;
 use log::debug;
@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tiny_http::{Method, Request, Server};
 
 use crate::api::Api;
+use crate::clock;
 use crate::http::Ending;
 use crate::server::{Counters, Listener, Probe, Socket};
 use crate::store::Store;
@@ -203,7 +204,7 @@ fn respond(request: Request, sources: &Sources) -> io::Result<()> {
     let path = request.url().split('?').next().unwrap_or_default();
     let response = sources.answer(request.method(), path);
     let head = *request.method() == Method::Head;
-    let date = HttpDate::from(SystemTime::now()).to_string();
+    let date = HttpDate::from(clock::wall()).to_string();
     let mut answer = Vec::new();
     response.write(head, Ending::Close, &date, &mut answer);
     let mut writer = request.into_writer();

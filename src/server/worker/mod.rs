@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 use mio::event::Event;
@@ -18,6 +18,7 @@ use super::crowd::Crowd;
 use super::descriptors::spare;
 use super::listener::{Listener, Stream};
 use super::pool::Pool;
+use crate::clock;
 use crate::http::Handler;
 use doors::Door;
 
@@ -203,7 +204,7 @@ impl<H: Handler> Worker<H> {
         self.context.now = Instant::now();
         // The wall clock is read but once a second.
         if self.context.now >= self.next_second {
-            let now = SystemTime::now();
+            let now = clock::wall();
             let part = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             let rest = SECOND - Duration::from_nanos(part.subsec_nanos().into());
             self.next_second = self.context.now + rest;
