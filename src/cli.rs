@@ -97,11 +97,13 @@ pub struct Flags {
     pub max_connections: usize,
 
     /// sessions that one client address, or IPv6 network of 64 bits, may
-    /// create a minute; default 20
+    /// create a minute; a /56 may four times and a /48 sixteen times as many;
+    /// default 20
     #[argh(option, arg_name = "number", default = "20", from_str_fn(creations))]
     pub create_rate: u32,
 
-    /// sessions that one may create at once; default 30
+    /// sessions that one may create at once, with the same factors for a /56
+    /// and a /48; default 30
     #[argh(option, arg_name = "number", default = "30", from_str_fn(creations))]
     pub create_burst: u32,
 

@@ -1,20 +1,24 @@
 //! How many sessions a client may create: a token bucket for each, in a
 //! bounded table. Nothing here reads a clock.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-/// Buckets held. Those beyond are forgotten, the least recently used first:
-/// who has more addresses than that gets each one's burst again, and meets
+/// Buckets held. Those beyond are forgotten, the least recently used first: a
+/// client with more networks than that gets each one's burst again, and meets
 /// the store's own ceiling.
-const BUCKETS: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
+///
+/// The map's table of 32 Ki slots is at most half full of them, so that it is
+/// tidied in place and never grows, whatever comes and goes.
+const BUCKETS: NonZeroUsize = NonZeroUsize::new(14 * 1024).unwrap();
 
 /// The most that the buckets take, in bytes: each has a list entry of 48 and
-/// its part of a table that is half empty.
-pub const SIZE: u64 = BUCKETS.get() as u64 * 96;
+/// its part of the table, which has 17 bytes a slot, and of the one of 16 Ki
+/// slots that it grows from.
+pub const SIZE: u64 = BUCKETS.get() as u64 * 108;
 
 /// Who counts as one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,15 +36,61 @@ impl From<IpAddr> for Client {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, high, low] = address.segments();
-                // A translator's clients (RFC 6052, section 2.1).
-                if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-                    return Self::V4(u32::from(high) << 16 | u32::from(low));
-                }
-                let network = [a, b, c, d].map(u64::from);
-                Self::V6(network.iter().fold(0, |bits, part| bits << 16 | part))
-            }
+            IpAddr::V6(address) => match ipv4_inside(address) {
+                Some(address) => Self::V4(address.to_bits()),
+                None => Self::V6((address.to_bits() >> 64) as u64),
+            },
+        }
+    }
+}
+
+/// The IPv4 address of a host that comes through a transition mechanism.
+/// Anybody with an IPv4 address has the IPv6 addresses made of it as well.
+fn ipv4_inside(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        // 6to4 (RFC 3056, section 2).
+        [0x2002, high, low, ..] => Some(join(high, low)),
+        // Teredo (RFC 4380, section 4): the client's address with its bits
+        // inverted.
+        [0x2001, 0, .., high, low] => Some(join(!high, !low)),
+        // A translator's clients: the well-known prefix (RFC 6052, section
+        // 2.1) and the one for local use (RFC 8215). RFC 6052 lets an operator
+        // embed the address higher up in the latter, at a prefix of 48, 56 or
+        // 64 bits; assumed is one of 96 as in the former, the usual choice.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => {
+            Some(join(high, low))
+        }
+        _ => None,
+    }
+}
+
+/// What a creation is counted against: an IPv4 address, an IPv6 network, or
+/// all users of Unix sockets, with a length of 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Bucket {
+    bits: u64,
+    /// How many bits, which tells IPv4 and IPv6 apart as well.
+    length: u8,
+}
+
+impl Bucket {
+    const fn new(bits: u64, length: u8) -> Self {
+        Self { bits, length }
+    }
+
+    /// The buckets of a client, the widest last, each with what a creation
+    /// takes from it: a /56, which a household is commonly given, has four
+    /// times a client's allowance, and a /48, an organization's, sixteen times.
+    fn of(client: Client) -> [Option<(Self, u64)>; 3] {
+        match client {
+            Client::Local => [Some((Self::new(0, 0), 16)), None, None],
+            Client::V4(address) => [Some((Self::new(address.into(), 32), 16)), None, None],
+            Client::V6(network) => [
+                Some((Self::new(network, 64), 16)),
+                Some((Self::new(network >> 8, 56), 4)),
+                Some((Self::new(network >> 16, 48), 1)),
+            ],
         }
     }
 }
@@ -61,11 +111,16 @@ pub struct Allowance {
 /// a burst costs (the generic cell rate algorithm, ITU-T I.371).
 #[derive(Debug)]
 pub struct Quota {
-    /// What one session costs, in microseconds.
+    /// What one session costs a /48, in sixteenths of a microsecond.
     cost: u64,
+    /// What a burst costs in that unit, the same for all: a wider network's
+    /// is of more sessions, each for less.
     burst: u64,
-    full_at: Mutex<LruCache<Client, u64>>,
+    full_at: Mutex<LruCache<Bucket, u64>>,
 }
+
+/// Sixteenths of a microsecond in a millisecond.
+const MILLISECOND: u64 = 16_000;
 
 impl Quota {
     /// A quota that nobody has used yet.
@@ -74,26 +129,34 @@ impl Quota {
         let cost = 60_000_000 / u64::from(allowance.rate.max(1));
         Self {
             cost,
-            burst: cost * u64::from(allowance.burst.max(1)),
+            burst: 16 * cost * u64::from(allowance.burst.max(1)),
             full_at: Mutex::new(LruCache::new(BUCKETS)),
         }
     }
 
-    /// Takes one session's worth from a client's bucket, at `steady`
-    /// milliseconds.
+    /// Takes one session's worth from a client's bucket, and from those of
+    /// the wider networks that it is in, at `steady` milliseconds.
     ///
     /// # Errors
-    /// Nothing is taken, and there will be enough in so many milliseconds.
+    /// Nothing is taken from any, and there will be enough in all of them in
+    /// so many milliseconds.
     pub fn take(&self, client: Client, steady: u64) -> Result<(), u64> {
-        let now = steady * 1_000;
-        let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = buckets.get_or_insert_mut(client, || now);
-        let next = now.max(*full_at) + self.cost;
-        let wait = next.saturating_sub(now + self.burst);
+        let now = steady * MILLISECOND;
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Bucket::of(client).map(|bucket| {
+            let (bucket, share) = bucket?;
+            let full_at = full_at.get(&bucket).copied().unwrap_or(now);
+            Some((bucket, now.max(full_at) + share * self.cost))
+        });
+        let next = next.into_iter().flatten();
+        let latest = next.clone().map(|(_, next)| next).max().unwrap_or(now);
+        let wait = latest.saturating_sub(now + self.burst);
         if wait > 0 {
-            return Err(wait.div_ceil(1_000));
+            return Err(wait.div_ceil(MILLISECOND));
         }
-        *full_at = next;
+        for (bucket, next) in next {
+            full_at.put(bucket, next);
+        }
         Ok(())
     }
 }
@@ -147,14 +210,98 @@ mod tests {
     #[test]
     fn clients_do_not_share_but_the_addresses_of_one_network_do() {
         let quota = quota(20, 30);
-        assert_eq!(taken(&quota, client("2001:db8:0:1::1"), 0), 30);
-        assert_eq!(taken(&quota, client("2001:db8:0:1:ffff::2"), 0), 0);
-        assert_eq!(taken(&quota, client("2001:db8:0:2::1"), 0), 30);
-        assert_eq!(taken(&quota, client("192.0.2.1"), 0), 30);
-        assert_eq!(taken(&quota, client("::ffff:192.0.2.1"), 0), 0);
-        assert_eq!(taken(&quota, client("64:ff9b::192.0.2.1"), 0), 0);
-        assert_eq!(taken(&quota, client("192.0.2.2"), 0), 30);
+        for (address, expected) in [
+            ("2001:db8:0:1::1", 30),
+            ("2001:db8:0:1:ffff::2", 0),
+            ("2001:db8:0:2::1", 30),
+            ("192.0.2.1", 30),
+            ("::ffff:192.0.2.1", 0),
+            ("192.0.2.2", 30),
+        ] {
+            assert_eq!(taken(&quota, client(address), 0), expected, "{address}");
+        }
         assert_eq!(taken(&quota, Client::Local, 0), 30);
+    }
+
+    #[test]
+    fn transition_mechanisms_count_as_the_ipv4_address_inside() {
+        for (address, counts_as) in [
+            // RFC 3056: 6to4.
+            ("2002:c000:201::1", "192.0.2.1"),
+            ("2002:c000:201:ffff:a:b:c:d", "192.0.2.1"),
+            ("2003:c000:201::1", "2003:c000:201::"),
+            // RFC 4380: Teredo, by its example of a client's address.
+            ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "192.0.2.45"),
+            ("2001::3fff:fdfe", "192.0.2.1"),
+            ("2001:1::3fff:fdfe", "2001:1::"),
+            // RFC 6052 and RFC 8215: NAT64.
+            ("64:ff9b::192.0.2.1", "192.0.2.1"),
+            ("64:ff9b::1:0:192.0.2.1", "64:ff9b::1:0:0:0"),
+            ("64:ff9b:1::192.0.2.1", "192.0.2.1"),
+            ("64:ff9b:1:fffe:1:2:192.0.2.1", "192.0.2.1"),
+            ("64:ff9b:2::192.0.2.1", "64:ff9b:2::"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            // None of these.
+            ("::192.0.2.1", "::"),
+            ("2001:db8::192.0.2.1", "2001:db8::"),
+        ] {
+            assert_eq!(client(address), client(counts_as), "{address}");
+        }
+    }
+
+    #[test]
+    fn wider_networks_have_four_and_sixteen_times_as_much() {
+        let address = |site: u16, subnet: u16| client(&format!("2001:db8:{site:x}:{subnet:x}::1"));
+        // Where clients are, what all of them get at once, and a minute.
+        for (subnets, all) in [
+            (vec![0x100], 1),
+            (vec![0x100, 0x101], 2),
+            ((0x100..0x200).collect(), 4),
+            ((0..0x200).collect(), 8),
+            ((0..0x1000).step_by(0x80).collect(), 16),
+            ((0..0x8000).step_by(0x80).collect(), 16),
+        ] {
+            // A minute's worth that does not divide by sixteen.
+            for (rate, burst) in [(20, 30), (7, 3)] {
+                let quota = quota(rate, burst);
+                let taken_by_all = |steady| -> u32 {
+                    let clients = subnets.iter().map(|subnet| address(1, *subnet));
+                    let taken = clients.map(|client| taken(&quota, client, steady));
+                    u32::try_from(taken.sum::<usize>()).unwrap()
+                };
+                assert_eq!(taken_by_all(0), all * burst, "{subnets:x?}");
+                let minute = taken_by_all(60_000);
+                assert_eq!(minute, all * rate.min(burst), "{subnets:x?}");
+                // The next organization's are its own.
+                let others = taken(&quota, address(2, 0x100), 0);
+                assert_eq!(others, burst as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn a_creation_takes_from_all_its_buckets_or_from_none() {
+        let quota = quota(20, 3);
+        let address = |subnet: u16| client(&format!("2001:db8:0:{subnet:x}::1"));
+        for subnet in 0..4 {
+            assert_eq!(taken(&quota, address(subnet), 0), 3);
+        }
+        // The /56 is used up. A client of it that has taken nothing waits for
+        // that, one that has used up its own for this.
+        assert_eq!(quota.take(address(4), 0), Err(750));
+        assert_eq!(quota.take(address(0), 0), Err(3_000));
+        assert_eq!(taken(&quota, address(4), 749), 0);
+        // What was refused took nothing and left nothing behind.
+        assert_eq!(quota.full_at.lock().unwrap().len(), 4 + 2);
+        assert_eq!(taken(&quota, address(5), 750), 1);
+        assert_eq!(quota.take(address(4), 750), Err(750));
+        let next_56 = (0x100..0x10f).map(|subnet| taken(&quota, address(subnet), 750));
+        assert_eq!(next_56.sum::<usize>(), 12);
+        // The /48 has had 25, and the time since the start gave it back four.
+        let others = (0x200..0x1200).step_by(0x80);
+        let others = others.map(|subnet| taken(&quota, address(subnet), 750));
+        assert_eq!(others.sum::<usize>(), 48 + 4 - 25);
+        assert_eq!(quota.take(address(0x1500), 750), Err(188));
     }
 
     #[test]
@@ -169,5 +316,11 @@ mod tests {
         assert_eq!(quota.take(first, 0), Ok(()), "forgotten");
         let last = Client::V4(u32::try_from(BUCKETS.get()).unwrap());
         assert!(quota.take(last, 0).is_err(), "remembered");
+    }
+
+    #[test]
+    fn an_entry_is_of_the_size_that_is_counted() {
+        // And two pointers of the list.
+        assert_eq!(size_of::<(Bucket, u64)>(), 24);
     }
 }

@@ -81,6 +81,50 @@ fn the_clients_of_a_proxy_are_told_apart() {
 }
 
 #[test]
+fn transition_mechanisms_are_no_way_to_a_second_quota() {
+    let daemon = Daemon::start(&["--create-burst", "3", "--create-rate", "1"]);
+    let mut proxy = daemon.connect();
+    for (client, expected) in [
+        ("192.0.2.1", 3),
+        ("2002:c000:201::1", 0),
+        ("2002:c000:201:ffff::2", 0),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdfe", 0),
+        ("64:ff9b::192.0.2.1", 0),
+        ("64:ff9b:1::192.0.2.1", 0),
+        ("64:ff9b:1:7:1:2:192.0.2.1", 0),
+        // Others by the same ways.
+        ("2002:c000:202::1", 3),
+        ("192.0.2.2", 0),
+        ("64:ff9b:1::192.0.2.3", 3),
+    ] {
+        let said = [("X-Forwarded-For", client)];
+        assert_eq!(created(&mut proxy, 6, &said), expected, "{client}");
+    }
+}
+
+#[test]
+fn the_networks_of_one_ipv6_customer_share_what_is_above_them() {
+    let daemon = Daemon::start(&["--create-burst", "2", "--create-rate", "1"]);
+    let mut proxy = daemon.connect();
+    let mut from = |network: String| {
+        let address = format!("{network}::1");
+        created(&mut proxy, 3, &[("X-Forwarded-For", &address)])
+    };
+    let first_56: usize = (0..20).map(|n| from(format!("2001:db8:1:{n:x}"))).sum();
+    assert_eq!(first_56, 4 * 2);
+    // What was refused there took nothing from the /48.
+    let rest: usize = (1..0x100)
+        .map(|n| from(format!("2001:db8:1:{n:x}00")))
+        .sum();
+    assert_eq!(first_56 + rest, 16 * 2);
+    assert_eq!(from("2001:db8:2:1".into()), 2, "another /48");
+    let said = [("X-Forwarded-For", "2001:db8:1:8000::1")];
+    let refused = create(&mut proxy, "/rendezvous", &said);
+    // A sixteenth of the minute that one address would wait.
+    assert_again_later(&refused, 429, "M_UNKNOWN", 4);
+}
+
+#[test]
 fn a_proxy_that_names_no_client_is_not_throttled_and_said_once() {
     let daemon = Daemon::start(&["--create-burst", "3"]);
     assert_eq!(created(&mut daemon.connect(), 100, &[]), 100);
