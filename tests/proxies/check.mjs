@@ -49,7 +49,7 @@ const [directory, program, port, ...arguments_] = process.argv.slice(2);
 const proxies = arguments_.map((argument, at) => {
     const [name, variant, port] = argument.split(":");
     const title = `${name} ${variant}`;
-    const device = (number) => new Device(Number(port), `127.0.${at + 1}.${number}`);
+    const device = (number) => new Device(Number(port), `198.18.${at + 1}.${number}`);
     const token = variant === "auth" && { authorization: "Bearer of a user" };
     return { title, variant, device, token, ...behaviours[title] };
 });

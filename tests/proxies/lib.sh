@@ -29,7 +29,7 @@ proxies_die() {
 install_proxies() {
     local missing=() tool
     for tool in nginx:nginx caddy:caddy apache2:apache2-bin haproxy:haproxy \
-        openssl:openssl node:nodejs; do
+        openssl:openssl node:nodejs ip:iproute2; do
         command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
