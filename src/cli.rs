@@ -4,7 +4,7 @@
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -49,7 +49,8 @@ pub struct Flags {
 
     /// proxy to believe about scheme, host and client: an address, a network like
     /// 10.0.0.0/8, unix (whoever uses a Unix socket), or none; may be given
-    /// several times; default: loopback and unix
+    /// several times, once for each proxy of a chain; default: connections
+    /// from loopback and unix
     #[argh(option, arg_name = "network")]
     pub trusted_proxy: Vec<TrustedProxy>,
 
@@ -203,28 +204,21 @@ impl Flags {
         !self.prefix.is_empty() && path.ends_with(&self.prefix)
     }
 
-    /// Whom to believe: loopback and Unix sockets, or just those named.
+    /// Whom to believe: peers on the loopback and on Unix sockets, or just
+    /// those named.
     #[must_use]
     pub fn trusted_proxies(&self) -> TrustedProxies {
-        let mut trusted = TrustedProxies {
-            networks: Vec::new(),
-            local: self.trusted_proxy.is_empty()
-                || self.trusted_proxy.contains(&TrustedProxy::Unix),
-        };
-        if self.trusted_proxy.is_empty() {
-            let loopback = [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()];
-            let lengths = [8, 128];
-            let networks = loopback.into_iter().zip(lengths);
-            trusted.networks = networks
-                .filter_map(|(address, length)| IpNet::new(address, length).ok())
-                .collect();
+        let named = self.trusted_proxy.iter();
+        let networks = named.filter_map(|proxy| match proxy {
+            TrustedProxy::Network(network) => Some(*network),
+            TrustedProxy::None | TrustedProxy::Unix => None,
+        });
+        let by_default = self.trusted_proxy.is_empty();
+        TrustedProxies {
+            networks: networks.collect(),
+            loopback: by_default,
+            local: by_default || self.trusted_proxy.contains(&TrustedProxy::Unix),
         }
-        for proxy in &self.trusted_proxy {
-            if let TrustedProxy::Network(network) = proxy {
-                trusted.networks.push(*network);
-            }
-        }
-        trusted
     }
 }
 
@@ -425,24 +419,25 @@ mod tests {
 
     #[test]
     fn loopback_and_unix_sockets_are_trusted_unless_said_otherwise() {
-        let trusted = |words: &[&str]| flags(words).unwrap().trusted_proxies();
-        let networks = |texts: &[&str]| -> Vec<IpNet> {
-            texts.iter().map(|text| text.parse().unwrap()).collect()
-        };
-        let default = trusted(&[]);
-        assert!(default.local);
-        assert_eq!(default.networks, networks(&["127.0.0.1/8", "::1/128"]));
-        let given = trusted(&[
-            "--trusted-proxy",
-            "10.0.0.0/8",
-            "--trusted-proxy",
-            "fd00::1",
-        ]);
-        assert!(!given.local);
-        assert!(trusted(&["--trusted-proxy", "unix"]).local);
-        assert_eq!(given.networks, networks(&["10.0.0.0/8", "fd00::1/128"]));
-        let none = trusted(&["--trusted-proxy", "none"]);
-        assert!(!none.local && none.networks.is_empty());
+        let both = ["10.0.0.0/8", "fd00::1"];
+        // What is named; trusted networks, then loopback and Unix sockets.
+        for (named, networks, loopback, local) in [
+            (&[][..], &[][..], true, true),
+            (&both, &["10.0.0.0/8", "fd00::1/128"], false, false),
+            (&["unix"], &[], false, true),
+            (&["unix", "::1"], &["::1/128"], false, true),
+            (&["127.0.0.1"], &["127.0.0.1/32"], false, false),
+            (&["none"], &[], false, false),
+        ] {
+            let words = named.iter().flat_map(|name| ["--trusted-proxy", *name]);
+            let expected = TrustedProxies {
+                networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
+                loopback,
+                local,
+            };
+            let flags = flags(&words.collect::<Vec<_>>()).unwrap();
+            assert_eq!(flags.trusted_proxies(), expected, "{named:?}");
+        }
     }
 
     #[test]

@@ -253,10 +253,7 @@ fn a_cancel_ends_the_other_device_with_not_found() {
 #[test]
 fn an_expiry_ends_both_devices_with_not_found() {
     let store = Arc::new(Store::new(NonZeroUsize::new(10).unwrap()));
-    let nobody = TrustedProxies {
-        networks: Vec::new(),
-        local: false,
-    };
+    let nobody = TrustedProxies::default();
     let settings = api::Settings {
         prefix: "/rendezvous".into(),
         public_url: None,

@@ -2,6 +2,10 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
 use common::{Answer, Client, Daemon};
 use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
 
@@ -68,7 +72,7 @@ fn a_client_creates_a_burst_and_then_waits_on_every_path() {
 fn the_clients_of_a_proxy_are_told_apart() {
     let daemon = Daemon::start(&["--create-burst", "3", "--create-rate", "1"]);
     let mut proxy = daemon.connect();
-    for client in ["192.0.2.1", "192.0.2.2", "2001:db8::1", "unknown"] {
+    for client in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
         let said = [("X-Forwarded-For", client)];
         assert_eq!(created(&mut proxy, 6, &said), 3, "{client}");
     }
@@ -124,18 +128,173 @@ fn the_networks_of_one_ipv6_customer_share_what_is_above_them() {
     assert_again_later(&refused, 429, "M_UNKNOWN", 4);
 }
 
+/// What was logged after the start.
+fn logged(daemon: Daemon) -> Vec<String> {
+    daemon.signal(rustix::process::Signal::TERM);
+    daemon.wait().0
+}
+
+/// The lines of this level.
+fn lines<'a>(lines: &'a [String], level: &str) -> Vec<&'a String> {
+    let of_level = |line: &&String| line.split_whitespace().nth(1) == Some(level);
+    lines.iter().filter(of_level).collect()
+}
+
 #[test]
-fn a_proxy_that_names_no_client_is_not_throttled_and_said_once() {
+fn what_names_no_client_is_not_throttled_and_warned_of_once() {
+    let named = &["--trusted-proxy", "127.0.0.1"][..];
+    for (flags, field, values, said) in [
+        (
+            &[][..],
+            "X-Forwarded-For",
+            &["198.51.100.7, 127.0.0.1", "127.0.0.1"][..],
+            "is 127.0.0.1; if that is a proxy too, add --trusted-proxy 127.0.0.1",
+        ),
+        (
+            &[],
+            "X-Forwarded-For",
+            &["198.51.100.7, [::1]:4711", "::1"],
+            "is ::1; if that is a proxy too, add --trusted-proxy 127.0.0.1 --trusted-proxy ::1",
+        ),
+        (
+            named,
+            "Forwarded",
+            &["for=198.51.100.7, for=127.0.0.2, for=127.0.0.1"],
+            "is 127.0.0.2; if that is a proxy too, add --trusted-proxy 127.0.0.2",
+        ),
+        (
+            &[],
+            "X-Forwarded-For",
+            &[
+                "unknown",
+                "192.0.2.1, unix:",
+                "192.0.2.1, fe80::1%eth0",
+                "[fe80::1%1]:80",
+                "_a",
+            ],
+            "is no client's IP address; have the proxy that clients connect to send theirs",
+        ),
+        (
+            named,
+            "X-Forwarded-For",
+            &["127.0.0.1", "127.0.0.1, 127.0.0.1"],
+            "all hops that it names are --trusted-proxy; name the proxies' own addresses only",
+        ),
+        (
+            &[],
+            "X-Forwarded-For",
+            &["", " ,"],
+            "it sends no X-Forwarded-For;",
+        ),
+        (
+            &[],
+            "X-Forwarded-Proto",
+            &["https"],
+            "it sends no X-Forwarded-For;",
+        ),
+        (
+            &[],
+            "X-Real-IP",
+            &["192.0.2.1"],
+            "it sends no X-Forwarded-For;",
+        ),
+        (&[], "Via", &["1.1 proxy"], "it sends no X-Forwarded-For;"),
+    ] {
+        let daemon = Daemon::start(&[&["--create-burst", "3"], flags].concat());
+        let mut proxy = daemon.connect();
+        for value in values {
+            let made = created(&mut proxy, 10, &[(field, value)]);
+            assert_eq!(made, 10, "{field}: {value}");
+        }
+        drop(proxy);
+        let logged = logged(daemon);
+        let warned = lines(&logged, "WARN");
+        assert!(warned.len() == 1 && warned[0].contains(said), "{warned:?}");
+        let counted = format!("{} had no known client", values.len() * 10);
+        assert!(
+            logged.iter().any(|line| line.contains(&counted)),
+            "{logged:?}"
+        );
+    }
+}
+
+#[test]
+fn no_client_chooses_whose_quota_it_uses_up() {
+    fn list(hops: &str) -> [(&str, &str); 1] {
+        [("X-Forwarded-For", hops)]
+    }
+    let limits = ["--create-burst", "3", "--create-rate", "1"];
+    // A second proxy on the machine, named or not.
+    let unnamed = Daemon::start(&limits);
+    let mut proxy = unnamed.connect();
+    assert_eq!(created(&mut proxy, 9, &list("192.0.2.1, 127.0.0.1")), 9);
+    // What the client wrote in front was not counted.
+    assert_eq!(created(&mut proxy, 9, &list("192.0.2.1")), 3);
+    let named = Daemon::start(&[&limits[..], &["--trusted-proxy", "127.0.0.1"]].concat());
+    let mut proxy = named.connect();
+    for spoofed in [
+        "",
+        "192.0.2.9, ",
+        "127.0.0.1, ",
+        "unknown, ",
+        "192.0.2.9, 127.0.0.1, ",
+    ] {
+        let hops = format!("{spoofed}192.0.2.1, 127.0.0.1");
+        let expected = if spoofed.is_empty() { 3 } else { 0 };
+        assert_eq!(created(&mut proxy, 4, &list(&hops)), expected, "{hops}");
+    }
+    assert_eq!(created(&mut proxy, 4, &list("192.0.2.2, 127.0.0.1")), 3);
+    // A quote that a client leaves open hides nobody.
+    for spoofed in ["for=\"", "\"\\"] {
+        let hops = format!("{spoofed}, for=192.0.2.2");
+        assert_eq!(created(&mut proxy, 4, &[("Forwarded", &hops)]), 0);
+    }
+}
+
+#[test]
+fn a_program_without_a_proxy_is_told_of_in_one_line_and_not_warned_of() {
     let daemon = Daemon::start(&["--create-burst", "3"]);
     assert_eq!(created(&mut daemon.connect(), 100, &[]), 100);
-    daemon.signal(rustix::process::Signal::TERM);
-    let (lines, _) = daemon.wait();
-    let warned = lines.iter().filter(|line| line.contains("X-Forwarded-For"));
-    assert_eq!(warned.count(), 1, "{lines:?}");
-    let counted = lines
-        .iter()
-        .any(|line| line.contains("100 had no known client"));
-    assert!(counted, "{lines:?}");
+    let logged = logged(daemon);
+    let mut told = lines(&logged, "INFO");
+    told.retain(|line| line.contains("--trusted-proxy none"));
+    assert_eq!(told.len(), 1, "{logged:?}");
+    assert_eq!(lines(&logged, "WARN"), [""; 0]);
+    let counted = "100 had no known client";
+    assert!(logged.iter().any(|line| line.contains(counted)));
+}
+
+/// The status of a creation over a Unix socket.
+fn created_over(path: &Path, fields: &str) -> u16 {
+    let mut stream = UnixStream::connect(path).unwrap();
+    let head = format!("POST /rendezvous HTTP/1.0\r\n{fields}Content-Length: 1\r\n\r\nx");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_proxy_on_a_unix_socket_is_warned_of_even_if_it_says_nothing() {
+    for (fields, said) in [
+        ("", "it sends no X-Forwarded-For;"),
+        (
+            "X-Forwarded-For: 192.0.2.1, 127.0.0.1\r\n",
+            "is 127.0.0.1; if that is a proxy too, add --trusted-proxy unix --trusted-proxy \
+             127.0.0.1",
+        ),
+    ] {
+        let name = format!("rendezvousd-quota-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let socket = format!("unix:{}", path.display());
+        let daemon = Daemon::start(&["--create-burst", "1", "--listen", &socket]);
+        for _ in 0..10 {
+            assert_eq!(created_over(&path, fields), 201);
+        }
+        let logged = logged(daemon);
+        let warned = lines(&logged, "WARN");
+        assert!(warned.len() == 1 && warned[0].contains(said), "{warned:?}");
+    }
 }
 
 #[test]

@@ -4,14 +4,14 @@
 
 use std::net::IpAddr;
 
-use rendezvousd::http::{Decoder, Peer, Step, TrustedProxies};
+use rendezvousd::http::{Decoder, Peer, Step, TrustedProxies, UnknownClient};
 
 use super::hops;
 
 /// A hop that is not trusted, appended to what the input says.
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
 
-/// A hop that is.
+/// A proxy that the operator named.
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
 
 /// Checks the property. The first byte chooses the peer, the rest are the
@@ -20,22 +20,24 @@ pub fn check(data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
     };
-    let peer = match first % 4 {
+    let peer = match first % 5 {
         0 => Peer::Local,
         1 => Peer::Ip(PROXY),
         2 => Peer::Ip(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])),
-        _ => Peer::Ip(STRANGER),
+        3 => Peer::Ip(STRANGER),
+        // Trusted as a peer, not as a hop.
+        _ => Peer::Ip(IpAddr::from([127, 0, 0, 2])),
     };
     let lines: Vec<Vec<u8>> = rest.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
     let Some(said) = ask(&lines, peer) else {
         return;
     };
     if !trusted().include(peer) {
-        assert_eq!(said.client, Some(peer));
+        assert_eq!(said.client, Ok(peer));
         return;
     }
     if let Some(hops) = &said.hops {
-        assert_eq!(said.client, expected(hops, peer));
+        assert_eq!(said.client, expected(hops));
     }
     another_line(&lines, &said, peer);
     in_one_line(&lines, &said, peer);
@@ -43,7 +45,7 @@ pub fn check(data: &[u8]) {
 
 /// What a request says of its client, to the server and to our own reading.
 struct Said {
-    client: Option<Peer>,
+    client: Result<Peer, UnknownClient>,
     /// Nothing where our reading has no opinion.
     hops: Option<Vec<Option<IpAddr>>>,
     /// Whether there is an `X-Forwarded-For`, which comes first.
@@ -74,19 +76,32 @@ fn ask(lines: &[Vec<u8>], peer: Peer) -> Option<Said> {
 }
 
 fn trusted() -> TrustedProxies {
-    let networks = ["10.0.0.0/8", "127.0.0.0/8", "fd00::/8"];
+    let networks = ["10.0.0.0/8", "127.0.1.0/24", "fd00::/8"];
     TrustedProxies {
         networks: networks.map(|text| text.parse().expect("a network")).into(),
+        loopback: true,
         local: true,
     }
 }
 
+/// Whether a hop with this address is a proxy of ours.
+fn is_named(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => matches!(address.octets(), [10, ..] | [127, 0, 1, _]),
+        IpAddr::V6(address) => address.octets()[0] == 0xfd,
+    }
+}
+
 /// What hops, the nearest last, say to a trusted peer.
-fn expected(hops: &[Option<IpAddr>], peer: Peer) -> Option<Peer> {
-    let stranger =
-        |hop: &&Option<IpAddr>| hop.is_none_or(|address| !trusted().include(Peer::Ip(address)));
-    let decisive = hops.iter().rev().find(stranger).or(hops.first())?;
-    Some(decisive.map_or(peer, Peer::Ip))
+fn expected(hops: &[Option<IpAddr>]) -> Result<Peer, UnknownClient> {
+    let stranger = |hop: &&Option<IpAddr>| hop.is_none_or(|address| !is_named(address));
+    match hops.iter().rev().find(stranger) {
+        Some(Some(address)) if address.is_loopback() => Err(UnknownClient::Loopback(*address)),
+        Some(Some(address)) if !address.is_unspecified() => Ok(Peer::Ip(*address)),
+        Some(_) => Err(UnknownClient::Unreadable),
+        None if hops.is_empty() => Err(UnknownClient::Unnamed),
+        None => Err(UnknownClient::OnlyProxies),
+    }
 }
 
 /// Whatever a client sent, the line that a proxy adds behind it decides, and
@@ -105,16 +120,22 @@ fn another_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
             if !counts {
                 assert_eq!(then.client, said.client);
             } else if hop == STRANGER {
-                assert_eq!(then.client, Some(Peer::Ip(STRANGER)));
+                assert_eq!(then.client, Ok(Peer::Ip(STRANGER)));
             } else if said.plain || name.starts_with('F') {
-                assert_eq!(then.client, said.client.or(Some(Peer::Ip(PROXY))));
+                let unnamed = said.client == Err(UnknownClient::Unnamed);
+                let same = if unnamed {
+                    Err(UnknownClient::OnlyProxies)
+                } else {
+                    said.client
+                };
+                assert_eq!(then.client, same);
             }
         }
     }
 }
 
-/// The same for a proxy that adds to the last line, except that a client's
-/// open quote swallows what follows: then nobody is believed.
+/// The same for a proxy that adds to the last line, a client's open quote or
+/// not.
 fn in_one_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
     let Some((last, before)) = lines.split_last() else {
         return;
@@ -127,8 +148,6 @@ fn in_one_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
     let prefix = if is_plain { "" } else { "for=" };
     let longer = [last, format!(", {prefix}{STRANGER}").as_bytes()].concat();
     if let Some(then) = ask(&[before, &[longer]].concat(), peer) {
-        let found = then.client;
-        let swallowed = !is_plain && found == Some(peer);
-        assert!(found == Some(Peer::Ip(STRANGER)) || swallowed, "{found:?}");
+        assert_eq!(then.client, Ok(Peer::Ip(STRANGER)));
     }
 }

@@ -44,10 +44,10 @@ fn plain(head: &Head<'_, '_>) -> Vec<Vec<u8>> {
     named.map(<[u8]>::to_vec).collect()
 }
 
-/// The address in a text; within, nothing if it is none. There is no opinion
-/// about zones, nor about white space that stood in quotes.
+/// The address in a text; within, nothing if it is none, or one of a zone.
+/// There is no opinion about white space that stood in quotes.
 fn address(text: &str) -> Option<Option<IpAddr>> {
-    if text.contains('%') || text != text.trim_ascii() {
+    if text != text.trim_ascii() {
         return None;
     }
     let v4 = |text: &str| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);

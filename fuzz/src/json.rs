@@ -138,10 +138,7 @@ fn api() -> Api {
     let settings = Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
-        trusted_proxies: TrustedProxies {
-            networks: Vec::new(),
-            local: false,
-        },
+        trusted_proxies: TrustedProxies::default(),
         allowance: Allowance {
             rate: 60_000,
             burst: 60_000,

@@ -36,8 +36,8 @@ pub struct Counters {
     pub limited: AtomicU64,
     /// Creates refused because the system had no random numbers.
     pub unrandom: AtomicU64,
-    /// Creates that a trusted proxy passed on without a word about the
-    /// client, and that no client's quota applied to.
+    /// Creates whose client a trusted proxy did not name, and that no quota
+    /// applied to.
     pub unattributed: AtomicU64,
 }
 

@@ -11,15 +11,16 @@ mod tagged;
 pub use counters::{ByStatus, Counters, Requests};
 pub use msc4388::BODY_LIMIT;
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use log::warn;
+use log::{info, warn};
 use tiny_http::Method;
 
 use crate::clock::{Clock, Moment};
-use crate::http::{Handler, Head, Peer, Refusal, Request, Response, TrustedProxies};
+use crate::http::{
+    Handler, Head, Peer, Refusal, Request, Response, TrustedProxies, UnknownClient, is_forwarded,
+};
 use crate::quota::{Allowance, Quota};
 use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
 use crate::store::{CreateError, Store};
@@ -72,6 +73,8 @@ pub struct Api {
     quota: Quota,
     settings: Settings,
     counters: Counters,
+    noted_program: Once,
+    warned_of_proxy: Once,
 }
 
 /// What a path below one of ours is spoken over.
@@ -134,6 +137,8 @@ impl Api {
             quota: Quota::new(settings.allowance),
             settings,
             counters: Counters::default(),
+            noted_program: Once::new(),
+            warned_of_proxy: Once::new(),
         }
     }
 
@@ -203,17 +208,36 @@ impl Api {
     /// for how many milliseconds. A proxy that does not name its clients must
     /// not have all of them throttled as one.
     fn take_quota(&self, head: &Head<'_, '_>, peer: Peer) -> Result<(), u64> {
-        let Some(client) = self.settings.trusted_proxies.client(head, peer) else {
-            if self.counters.unattributed.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(
-                    "a trusted proxy, or a program on this machine, does not say for whom it \
-                     creates sessions: no client's quota applies to them (have the proxy send \
-                     X-Forwarded-For; without a proxy, --trusted-proxy none)"
-                );
+        match self.settings.trusted_proxies.client(head, peer) {
+            Ok(client) => self.quota.take(client.client(), self.clock.now().steady),
+            Err(unknown) => {
+                Counters::count(&self.counters.unattributed);
+                self.report_unknown(unknown, head, peer);
+                Ok(())
             }
-            return Ok(());
-        };
-        self.quota.take(client.client(), self.clock.now().steady)
+        }
+    }
+
+    /// Logs once why a proxy's clients have no quota, and once that a program
+    /// on this machine has none, which needs no mending.
+    fn report_unknown(&self, unknown: UnknownClient, head: &Head<'_, '_>, peer: Peer) {
+        let on_loopback = matches!(peer, Peer::Ip(address) if address.is_loopback());
+        if on_loopback && !is_forwarded(head) {
+            self.noted_program.call_once(|| {
+                info!(
+                    "a program on this machine creates sessions: no quota applies to it (a proxy \
+                     has to send X-Forwarded-For; without one, say --trusted-proxy none)"
+                );
+            });
+            return;
+        }
+        self.warned_of_proxy.call_once(|| {
+            warn!(
+                "a trusted proxy does not tell which client creates sessions, and no quota \
+                 applies to them: {}",
+                self.settings.trusted_proxies.explain(unknown, peer)
+            );
+        });
     }
 
     /// Puts a session of the protocol into the store.
@@ -372,10 +396,7 @@ mod tests {
         let settings = Settings {
             prefix: prefix.into(),
             public_url: None,
-            trusted_proxies: TrustedProxies {
-                networks: Vec::new(),
-                local: false,
-            },
+            trusted_proxies: TrustedProxies::default(),
             ttl: Duration::from_secs(60),
             sign_in_ttl: Duration::from_secs(300),
             max_bytes: 4096,

@@ -9,7 +9,7 @@ mod response;
 
 pub use decoder::{Decoder, Step};
 pub use head::{Framing, Head, Request, is_host};
-pub use proxy::TrustedProxies;
+pub use proxy::{TrustedProxies, UnknownClient, is_forwarded};
 pub use response::{Body, Ending, Response};
 
 use std::net::IpAddr;

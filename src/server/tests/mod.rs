@@ -85,6 +85,7 @@ fn proxies() -> TrustedProxies {
     let networks = ["127.0.0.0/16".parse().unwrap()];
     TrustedProxies {
         networks: networks.into(),
+        loopback: false,
         local: true,
     }
 }
