@@ -214,6 +214,30 @@ start_haproxy() {
     in_background "$directory" haproxy -db -f "$directory/haproxy.cfg"
 }
 
+# Proxies in a row, as chains.mjs has them, on fixed ports; files are in
+# $proxies/chains.
+start_chains() {
+    local name directory file run=$proxies/chains
+    mkdir -p "$run"
+    for name in nginx caddy apache haproxy; do
+        directory=$proxies/chains-$name
+        mkdir -p "$directory"
+        file=$directory/$(basename "$(source_of "$name" chains)")
+        sed "s#/run/chains#$run#" "$(source_of "$name" chains)" >"$file"
+        case $name in
+            nginx) in_background "$directory" nginx -p "$directory" -c "$file" -e stderr ;;
+            caddy) HOME=$directory in_background "$directory" \
+                caddy run --config "$file" --adapter caddyfile ;;
+            apache) in_background "$directory" apache2 -d "$directory" -f "$file" -DFOREGROUND ;;
+            haproxy) in_background "$directory" haproxy -db -f "$file" ;;
+        esac
+    done
+    await_port 8201 "$proxies/chains-nginx"
+    await_port 8202 "$proxies/chains-caddy"
+    await_port 8103 "$proxies/chains-apache"
+    await_port 8203 "$proxies/chains-haproxy"
+}
+
 # Everything that was started here, and what it has started in turn.
 stop_proxies() {
     local file pids=()
