@@ -23,10 +23,7 @@ fn api(store: &Arc<Store>) -> Api {
     let settings = Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
-        trusted_proxies: TrustedProxies {
-            networks: Vec::new(),
-            local: false,
-        },
+        trusted_proxies: TrustedProxies::default(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_secs(300),
         max_bytes: 4096,
