@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::api::SIGN_IN_MAX_BYTES;
-use crate::http::TrustedProxies;
+use crate::client::TrustedProxies;
 use crate::server::Address;
 use crate::session::{Content, Session};
 

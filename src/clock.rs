@@ -6,26 +6,26 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A point in time as seen by both clocks.
 ///
-/// Lifetimes are counted on the steady clock, so that a machine whose wall
+/// Lifetimes are counted on the monotonic clock, so that a machine whose wall
 /// clock jumps (a Raspberry Pi has none until NTP answers) neither drops nor
 /// prolongs a session. The wall clock is used for what is shown to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Milliseconds on the steady clock, `CLOCK_MONOTONIC`: every program
+pub struct Timestamp {
+    /// Milliseconds on the monotonic clock, `CLOCK_MONOTONIC`: every program
     /// sees the same since the machine started, so that an end can outlive
     /// the program that set it.
-    pub steady: u64,
+    pub monotonic_ms: u64,
     /// Milliseconds since the Unix epoch on the wall clock.
-    pub wall: u64,
+    pub unix_ms: u64,
 }
 
-impl Moment {
+impl Timestamp {
     /// What the wall clock shows, or showed, at `steady` milliseconds, as far
-    /// as a [date](wall) can say it.
+    /// as a [date](system_time) can say it.
     #[must_use]
-    pub fn wall_at(self, steady: u64) -> SystemTime {
-        let wall = self.wall.saturating_add(steady);
-        let wall = Duration::from_millis(wall.saturating_sub(self.steady));
+    pub fn system_time_at(self, monotonic_ms: u64) -> SystemTime {
+        let wall = self.unix_ms.saturating_add(monotonic_ms);
+        let wall = Duration::from_millis(wall.saturating_sub(self.monotonic_ms));
         UNIX_EPOCH + wall.min(LAST)
     }
 }
@@ -37,11 +37,11 @@ const LAST: Duration = Duration::from_secs(253_402_300_799);
 /// RFC 3339 have four digits for the year, and what writes them for us panics
 /// before 1970. To be used in place of [`SystemTime::now`].
 #[must_use]
-pub fn wall() -> SystemTime {
-    writable(SystemTime::now())
+pub fn system_time() -> SystemTime {
+    clamp_to_dates(SystemTime::now())
 }
 
-fn writable(time: SystemTime) -> SystemTime {
+fn clamp_to_dates(time: SystemTime) -> SystemTime {
     time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }
 
@@ -52,10 +52,10 @@ pub struct Clock;
 impl Clock {
     /// Reads both clocks.
     #[must_use]
-    pub fn now(self) -> Moment {
-        Moment {
-            steady: read(ClockId::Monotonic),
-            wall: read(ClockId::Realtime),
+    pub fn now(self) -> Timestamp {
+        Timestamp {
+            monotonic_ms: read(ClockId::Monotonic),
+            unix_ms: read(ClockId::Realtime),
         }
     }
 }
@@ -87,21 +87,21 @@ mod tests {
     fn the_clocks_are_those_of_the_standard_library() {
         let wall = || millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
         let (before, now, after) = (wall(), Clock.now(), wall());
-        assert!((before..=after).contains(&now.wall));
+        assert!((before..=after).contains(&now.unix_ms));
         std::thread::sleep(Duration::from_millis(20));
-        assert!(Clock.now().steady >= now.steady + 20);
+        assert!(Clock.now().monotonic_ms >= now.monotonic_ms + 20);
     }
 
     #[test]
     fn the_wall_time_of_past_and_future_points_follows_the_wall_clock() {
-        let now = Moment {
-            steady: 5_000,
-            wall: 1_000_000,
+        let now = Timestamp {
+            monotonic_ms: 5_000,
+            unix_ms: 1_000_000,
         };
         let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
-        assert_eq!(now.wall_at(5_000), at(1_000_000));
-        assert_eq!(now.wall_at(65_000), at(1_060_000));
-        assert_eq!(now.wall_at(1_000), at(996_000));
+        assert_eq!(now.system_time_at(5_000), at(1_000_000));
+        assert_eq!(now.system_time_at(65_000), at(1_060_000));
+        assert_eq!(now.system_time_at(1_000), at(996_000));
     }
 
     #[test]
@@ -117,22 +117,25 @@ mod tests {
         let end = UNIX_EPOCH + LAST;
         let century = Duration::from_secs(100 * 365 * 86_400);
         for early in [UNIX_EPOCH, UNIX_EPOCH - second, UNIX_EPOCH - century] {
-            assert_eq!(written(writable(early)), first);
+            assert_eq!(written(clamp_to_dates(early)), first);
         }
         for late in [end, end + second, end + century] {
-            assert_eq!(written(writable(late)), last);
+            assert_eq!(written(clamp_to_dates(late)), last);
         }
-        assert_eq!(writable(end - second), end - second);
+        assert_eq!(clamp_to_dates(end - second), end - second);
 
-        let at = |wall, steady| Moment { steady, wall };
+        let at = |unix_ms, monotonic_ms| Timestamp {
+            monotonic_ms,
+            unix_ms,
+        };
         for early in [at(0, 5_000), at(0, 0), at(4_999, 5_000)] {
-            assert_eq!(written(early.wall_at(0)), first);
+            assert_eq!(written(early.system_time_at(0)), first);
         }
         let end = millis(LAST);
         for late in [at(end, 0), at(end + 1_000, 0), at(u64::MAX, 5_000)] {
-            assert_eq!(written(late.wall_at(0)), last);
-            assert_eq!(written(late.wall_at(u64::MAX)), last);
+            assert_eq!(written(late.system_time_at(0)), last);
+            assert_eq!(written(late.system_time_at(u64::MAX)), last);
         }
-        assert_eq!(written(at(end, 0).wall_at(1_000)), last);
+        assert_eq!(written(at(end, 0).system_time_at(1_000)), last);
     }
 }

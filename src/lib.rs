@@ -3,9 +3,10 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`block_pool`], [`session`], [`outcome`], [`store`], [`quota`], [`http`],
-//! [`api`], [`server`]; beside each other [`reaper`], [`state`], [`report`],
-//! [`admin`], [`systemd`] and [`logging`]; on top [`cli`].
+//! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
+//! [`rate_limit`], [`store`], [`http`], [`api`], [`server`]; beside each other
+//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`] and [`logging`]; on
+//! top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -13,11 +14,13 @@ pub mod admin;
 pub mod api;
 pub mod block_pool;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod http;
 pub mod logging;
 pub mod outcome;
-pub mod quota;
+pub mod protocol;
+pub mod rate_limit;
 pub mod reaper;
 pub mod report;
 pub mod server;

@@ -29,13 +29,13 @@ pub fn start(level: LevelFilter) {
 
 /// Says why the program does not run: as a program does in a terminal, and to
 /// the journal as an error.
-pub fn complain(line: &str) {
+pub fn fatal(line: &str) {
     let priority = if is_journal() {
         format!("<{}>", priority(Level::Error))
     } else {
         String::new()
     };
-    let line = tidy(&format!("{priority}rendezvousd: {line}"));
+    let line = sanitize(&format!("{priority}rendezvousd: {line}"));
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
@@ -73,12 +73,12 @@ impl Log for Logger {
         let mut line = if self.journal {
             format!("<{}>", priority(record.level()))
         } else {
-            let now = humantime::format_rfc3339_seconds(clock::wall());
+            let now = humantime::format_rfc3339_seconds(clock::system_time());
             format!("{now} {:5} ", record.level())
         };
         let _ = write!(line, "{}", record.args());
         // A log that cannot be written is no reason to stop.
-        let _ = io::stderr().write_all(tidy(&line).as_bytes());
+        let _ = io::stderr().write_all(sanitize(&line).as_bytes());
     }
 
     fn flush(&self) {}
@@ -95,17 +95,17 @@ fn priority(level: Level) -> u8 {
 }
 
 /// One line of bounded length, whatever went into it.
-fn tidy(line: &str) -> String {
-    let mut tidy: String = line
+fn sanitize(line: &str) -> String {
+    let mut sanitize: String = line
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if tidy.len() > LINE_LIMIT {
-        tidy.truncate(tidy.floor_char_boundary(LINE_LIMIT));
-        tidy.push('…');
+    if sanitize.len() > LINE_LIMIT {
+        sanitize.truncate(sanitize.floor_char_boundary(LINE_LIMIT));
+        sanitize.push('…');
     }
-    tidy.push('\n');
-    tidy
+    sanitize.push('\n');
+    sanitize
 }
 
 #[cfg(test)]
@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_of_bounded_length() {
-        assert_eq!(tidy("a\nb\x1b[31m"), "a b [31m\n");
-        let long = tidy(&"é".repeat(LINE_LIMIT));
+        assert_eq!(sanitize("a\nb\x1b[31m"), "a b [31m\n");
+        let long = sanitize(&"é".repeat(LINE_LIMIT));
         assert!(long.len() <= LINE_LIMIT + "…\n".len());
         assert!(long.ends_with("é…\n"));
     }

@@ -23,10 +23,10 @@ use rendezvousd::api::{
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::clock::Clock;
 use rendezvousd::logging;
-use rendezvousd::quota::{self, Allowance};
+use rendezvousd::rate_limit::{self, RateLimit};
 use rendezvousd::reaper::Reaper;
 use rendezvousd::report::{self, Totals};
-use rendezvousd::server::{self, Address, Deadlines, Heartbeat, Listener, Server, make_room};
+use rendezvousd::server::{self, Address, Deadlines, Heartbeat, Listener, Server, reserve_fds};
 use rendezvousd::state;
 use rendezvousd::store::Store;
 use rendezvousd::systemd::{self, Sockets};
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(line) => {
-            logging::complain(&line);
+            logging::fatal(&line);
             return ExitCode::from(2);
         }
     };
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     match serve(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
-            logging::complain(&line);
+            logging::fatal(&line);
             ExitCode::FAILURE
         }
     }
@@ -77,7 +77,7 @@ fn serve(flags: &Flags) -> Result<(), String> {
         largest_body: flags.max_bytes.max(BODY_LIMIT),
         deadlines: Deadlines::default(),
     };
-    describe(flags, &settings);
+    log_limits(flags, &settings);
     let (store, state_file) = restored(flags);
     let store = Arc::new(store);
     let outcome = run(flags, &settings, sockets, &store, &signals);
@@ -115,13 +115,13 @@ fn run(
         started,
     };
     let admin = admin
-        .map(|listener| operate(listener, sources))
+        .map(|listener| start_admin(listener, sources))
         .transpose()?;
     info!("ready on {}", addresses.join(" "));
     systemd::ready();
 
     let totals = || Totals::read(store, &api, &counters);
-    attend(signals, heartbeat, totals).map_err(|error| format!("cannot wait: {error}"))?;
+    supervise(signals, heartbeat, totals).map_err(|error| format!("cannot wait: {error}"))?;
 
     systemd::stopping();
     server.stop();
@@ -133,7 +133,7 @@ fn run(
 }
 
 /// Opens the operator's port.
-fn operate(listener: Listener, sources: Sources) -> Result<Admin, String> {
+fn start_admin(listener: Listener, sources: Sources) -> Result<Admin, String> {
     let address = listener.address().to_string();
     let admin = Admin::start(listener, sources)
         .map_err(|error| format!("cannot start the operator's port: {error}"))?;
@@ -169,7 +169,7 @@ fn protocols(flags: &Flags) -> api::Settings {
         ttl: flags.ttl,
         sign_in_ttl: flags.sign_in_ttl,
         max_bytes: flags.max_bytes,
-        allowance: Allowance {
+        rate_limit: RateLimit {
             rate: flags.create_rate,
             burst: flags.create_burst,
         },
@@ -217,7 +217,7 @@ fn keep(path: &Path, store: &Store) {
 
 /// Waits for a signal that says to stop. Meanwhile it tells systemd how it
 /// goes, and the log what was refused.
-fn attend(
+fn supervise(
     signals: &UnixStream,
     mut heartbeat: Heartbeat,
     totals: impl Fn() -> Totals,
@@ -284,7 +284,7 @@ fn is_told_to_stop(mut signals: &UnixStream) -> bool {
 
 /// How many connections the descriptor limit allows.
 fn connections(flags: &Flags, listeners: usize, operator: bool) -> usize {
-    let room = make_room(flags.max_connections, listeners, flags.workers, operator);
+    let room = reserve_fds(flags.max_connections, listeners, flags.workers, operator);
     if room.connections < flags.max_connections {
         warn!(
             "--max-connections {} needs a limit of {} open files and only {} are allowed: \
@@ -309,7 +309,7 @@ fn heaps(workers: usize) -> usize {
 }
 
 /// Says which limits are in force.
-fn describe(flags: &Flags, settings: &server::Settings) {
+fn log_limits(flags: &Flags, settings: &server::Settings) {
     let heaps = heaps(settings.workers);
     let ceiling = Store::ceiling(flags.max_entries, flags.largest_payload(), heaps);
     info!(
@@ -334,7 +334,7 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         flags.create_rate,
     );
     let buffers = settings.ceiling(heaps);
-    let all = [ceiling, buffers, quota::SIZE, PROGRAM_SIZE]
+    let all = [ceiling, buffers, rate_limit::SIZE, PROGRAM_SIZE]
         .into_iter()
         .fold(0, u64::saturating_add);
     info!(
@@ -343,7 +343,7 @@ fn describe(flags: &Flags, settings: &server::Settings) {
         ByteSize(all),
         ByteSize(ceiling),
         ByteSize(buffers),
-        ByteSize(quota::SIZE),
+        ByteSize(rate_limit::SIZE),
         ByteSize(PROGRAM_SIZE),
     );
     let machine = rustix::system::sysinfo();

@@ -1,7 +1,8 @@
 //! Outcomes of sessions, told from the number of writes and the size of the
 //! last payload: payloads are encrypted.
 
-use crate::session::{Parts, Protocol};
+use crate::protocol::Protocol;
+use crate::session::Parts;
 
 /// The outcome of a session that has ended.
 ///
@@ -120,10 +121,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::Moment;
+    use crate::clock::Timestamp;
     use crate::session::{Content, Revision, Session};
 
-    const START: Moment = Moment { steady: 0, wall: 0 };
+    const START: Timestamp = Timestamp {
+        monotonic_ms: 0,
+        unix_ms: 0,
+    };
 
     /// What a session ends as that was written to with payloads of these
     /// sizes after its creation.
@@ -165,8 +169,8 @@ mod tests {
                 for stage in 1..=before.len() {
                     let (given_up, _) = before.split_at(stage);
                     assert_eq!(outcome(protocol, true, given_up), Outcome::Aborted);
-                    for refusal in [58, 106] {
-                        let refused = [given_up, &[refusal]].concat();
+                    for rejection in [58, 106] {
+                        let refused = [given_up, &[rejection]].concat();
                         assert_eq!(outcome(protocol, true, &refused), Outcome::Aborted);
                     }
                 }

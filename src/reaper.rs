@@ -42,10 +42,10 @@ impl Reaper {
                 let mut gone = Vec::with_capacity(BATCH);
                 repeat(&stopped, || {
                     while store.sweep(clock.now(), BATCH, &mut gone) {
-                        bury(&mut gone);
+                        log_and_drop(&mut gone);
                         thread::yield_now();
                     }
-                    bury(&mut gone);
+                    log_and_drop(&mut gone);
                 });
             })?;
         Ok(Self { stop, thread })
@@ -68,7 +68,7 @@ fn repeat(stopped: &Receiver<()>, mut sweep: impl FnMut()) {
 }
 
 /// Logs the ended sessions and drops them.
-fn bury(gone: &mut Vec<Ended>) {
+fn log_and_drop(gone: &mut Vec<Ended>) {
     for ended in gone.drain(..) {
         debug!("{ended}");
     }
@@ -81,7 +81,8 @@ mod tests {
 
     use super::*;
     use crate::outcome::Outcome;
-    use crate::session::{Content, Protocol};
+    use crate::protocol::Protocol;
+    use crate::session::Content;
 
     #[test]
     fn a_payload_is_freed_within_seconds_of_its_end() {

@@ -20,10 +20,10 @@ pub struct Totals {
     answered: u64,
     malformed: u64,
     late: u64,
-    limited: u64,
-    unattributed: u64,
+    rate_limited: u64,
+    unknown_client: u64,
     conflicts: u64,
-    tag_repairs: u64,
+    etags_normalized: u64,
     navigations: u64,
     panics: u64,
     accepted: u64,
@@ -41,10 +41,10 @@ impl Totals {
             answered: server.answered.total(),
             malformed: get(&server.refused),
             late: get(&server.late),
-            limited: get(&api.limited),
-            unattributed: get(&api.unattributed),
+            rate_limited: get(&api.rate_limited),
+            unknown_client: get(&api.unknown_client),
             conflicts: get(&api.conflicts),
-            tag_repairs: get(&api.tag_repairs),
+            etags_normalized: get(&api.etags_normalized),
             navigations: get(&api.navigations_refused),
             panics: get(&server.panics),
             accepted: get(&server.accepted),
@@ -55,7 +55,7 @@ impl Totals {
     /// How it goes, in one short line.
     #[must_use]
     pub fn status(&self) -> String {
-        let refused = self.limited + self.sessions.full;
+        let refused = self.rate_limited + self.sessions.full;
         format!(
             "{} sessions; {} created, {} completed, {refused} refused; {} requests answered",
             self.sessions.live,
@@ -71,7 +71,7 @@ impl Totals {
     pub fn refused_since(&self, before: &Self) -> Option<String> {
         let counts = [
             (
-                self.limited - before.limited,
+                self.rate_limited - before.rate_limited,
                 "creations over a client's quota",
             ),
             (
@@ -113,14 +113,14 @@ impl fmt::Display for Totals {
             ended(Outcome::NeverJoined),
             ended(Outcome::Evicted),
             sessions.live,
-            self.limited,
+            self.rate_limited,
             sessions.full,
-            self.unattributed,
+            self.unknown_client,
             self.answered,
             self.malformed,
             self.late,
             self.conflicts,
-            self.tag_repairs,
+            self.etags_normalized,
             self.navigations,
             self.panics,
             self.accepted,
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(quiet.refused_since(&before), None);
         let attacked = Totals {
             malformed: 1_007,
-            limited: 3,
+            rate_limited: 3,
             evicted: 1,
             ..before
         };

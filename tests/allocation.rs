@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rendezvousd::api::{Api, BODY_LIMIT, Settings};
+use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Decoder, Handler, Peer, Step, TrustedProxies};
-use rendezvousd::quota::Allowance;
-use rendezvousd::session::{Content, Protocol};
+use rendezvousd::http::{Decoder, Handler, Step};
+use rendezvousd::protocol::Protocol;
+use rendezvousd::rate_limit::RateLimit;
+use rendezvousd::session::Content;
 use rendezvousd::store::Store;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -27,7 +29,7 @@ fn api(store: &Arc<Store>) -> Api {
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_secs(300),
         max_bytes: 4096,
-        allowance: Allowance { rate: 1, burst: 1 },
+        rate_limit: RateLimit { rate: 1, burst: 1 },
         check_page: true,
     };
     Api::new(Arc::clone(store), Clock, settings)
@@ -70,7 +72,7 @@ fn json_that_is_not_kept_is_not_built() {
         let region = Region::new(ALLOCATOR);
         let step = decoder.step(
             |head| api.body_limit(head),
-            |request| api.answer(request, Peer::Local).status.0,
+            |request| api.respond(request, Peer::Local).status.0,
         );
         assert!(matches!(step, Step::Done(400)), "{step:?}");
         let change = region.change();

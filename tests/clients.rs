@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rendezvousd::api::{self, Api};
+use rendezvousd::client::TrustedProxies;
 use rendezvousd::clock::Clock;
-use rendezvousd::http::TrustedProxies;
-use rendezvousd::quota::Allowance;
+use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::server::{self, Listener, Server};
 use rendezvousd::store::Store;
 
@@ -261,7 +261,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_millis(500),
         max_bytes: 4096,
-        allowance: Allowance { rate: 1, burst: 10 },
+        rate_limit: RateLimit { rate: 1, burst: 10 },
         check_page: false,
     };
     let api = Arc::new(Api::new(store, Clock, settings));

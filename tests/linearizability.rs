@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rendezvousd::clock::Moment;
-use rendezvousd::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use rendezvousd::clock::Timestamp;
+use rendezvousd::protocol::{Concurrency, Protocol};
+use rendezvousd::session::{Content, Revision, Session, SessionId};
 use rendezvousd::store::{SequenceError, Sequenced, Store, WriteError};
 
 use history::{Event, Outcome, check};
@@ -35,7 +36,7 @@ const KNOWN: usize = 10;
 #[derive(Clone, Copy)]
 struct Known {
     id: SessionId,
-    family: Family,
+    family: Concurrency,
     first: u64,
 }
 
@@ -84,14 +85,14 @@ impl Actor<'_> {
     }
 
     /// A reading of the clock, now and then an old one.
-    fn now(&mut self) -> Moment {
+    fn now(&mut self) -> Timestamp {
         let old = match self.below(4) {
             0 => self.below(5_000),
             _ => 0,
         };
-        Moment {
-            steady: self.stage.clock.load(Ordering::SeqCst).saturating_sub(old),
-            wall: 0,
+        Timestamp {
+            monotonic_ms: self.stage.clock.load(Ordering::SeqCst).saturating_sub(old),
+            unix_ms: 0,
         }
     }
 
@@ -114,7 +115,7 @@ impl Actor<'_> {
                 self.stage.store.sweep(now, 1, &mut Vec::new());
             }
             6..50 => self.read(known),
-            _ if known.family == Family::Tagged => self.write(known),
+            _ if known.family == Concurrency::ETag => self.write(known),
             _ => self.write_in_sequence(known),
         }
     }
@@ -124,7 +125,7 @@ impl Actor<'_> {
         &mut self,
         known: Known,
         transaction: Option<u64>,
-        operation: impl FnOnce(&Store, Moment) -> Outcome,
+        operation: impl FnOnce(&Store, Timestamp) -> Outcome,
     ) {
         let invoked = self.stage.count();
         let now = self.now();
@@ -168,7 +169,7 @@ impl Actor<'_> {
             self.told.push((id, event));
             self.stage.known.lock().unwrap().push(Known {
                 id,
-                family: protocol.family(),
+                family: protocol.concurrency(),
                 first: session.revision().number(),
             });
         }

@@ -4,10 +4,12 @@ use std::alloc::System;
 use std::num::NonZeroUsize;
 
 use rendezvousd::block_pool::{self, PAGE};
-use rendezvousd::clock::Moment;
-use rendezvousd::session::{Content, Protocol, Session};
+use rendezvousd::clock::Timestamp;
+use rendezvousd::protocol::Protocol;
+use rendezvousd::session::{Content, Session};
 use rendezvousd::store::{
-    MAX_TRANSACTIONS, SESSION_OVERHEAD, Saved, SequenceError, Sequenced, Store, TRANSACTIONS_SIZE,
+    MAX_TRANSACTIONS, SESSION_OVERHEAD, SequenceError, Sequenced, Snapshot, Store,
+    TRANSACTIONS_SIZE,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -49,21 +51,24 @@ fn overhead(region: &Region<'_, System>, store: &Store) -> usize {
 }
 
 /// A store that holds what another does, as it is read back after a restart.
-fn copied(store: &Store, now: Moment) -> Store {
-    let mut copy = Store::with_keys(store.capacity(), store.keys());
-    let add = |saved: &Saved| {
+fn copied(store: &Store, now: Timestamp) -> Store {
+    let mut copy = Store::with_hasher(store.capacity(), store.txn_hasher());
+    let add = |saved: &Snapshot| {
         let mut saved = saved.clone();
         let content = saved.session.content;
         let content = Content::new(&content.payload(), &content.media_type());
         saved.session.content = content.unwrap();
-        copy.add(saved)
+        copy.restore(saved)
     };
-    store.show_all(now, add).unwrap();
+    store.for_each_live(now, add).unwrap();
     copy
 }
 
-fn now(steady: u64) -> Moment {
-    Moment { steady, wall: 0 }
+fn now(monotonic_ms: u64) -> Timestamp {
+    Timestamp {
+        monotonic_ms,
+        unix_ms: 0,
+    }
 }
 
 /// Bytes that full records of transactions add to a session, not in the block

@@ -2,7 +2,8 @@
 
 use std::alloc::System;
 
-use rendezvousd::quota::{Allowance, Client, Quota, SIZE};
+use rendezvousd::client::Client;
+use rendezvousd::rate_limit::{RateLimit, RateLimiter, SIZE};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -15,7 +16,7 @@ const PER_BLOCK: usize = 8;
 #[test]
 fn any_number_of_clients_takes_no_more_than_is_said() {
     let region = Region::new(ALLOCATOR);
-    let quota = Quota::new(Allowance {
+    let quota = RateLimiter::new(RateLimit {
         rate: 60_000,
         burst: 60_000,
     });
@@ -23,7 +24,7 @@ fn any_number_of_clients_takes_no_more_than_is_said() {
     // Each of a /48 of its own, with three buckets.
     for number in 0..300_000_u64 {
         let network = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        quota.take(Client::V6(network), 0).unwrap();
+        quota.try_acquire(Client::V6(network), 0).unwrap();
         let change = region.change();
         let held = change.bytes_allocated - change.bytes_deallocated;
         let blocks = change.allocations - change.deallocations;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use rendezvousd::clock::Moment;
+use rendezvousd::clock::Timestamp;
 use rendezvousd::outcome::Outcome;
-use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
-use rendezvousd::store::{CreateError, Store, Unsound, WriteError};
+use rendezvousd::protocol::{Concurrency, Protocol};
+use rendezvousd::session::{Content, Revision, SessionId};
+use rendezvousd::store::{CreateError, InvalidSnapshot, Store, WriteError};
 
 const CAPACITY: usize = 5;
 
@@ -166,9 +167,9 @@ impl Naive {
     }
 }
 
-fn moved(store: &Store, now: Moment) -> Result<Store, Unsound> {
-    let mut new = Store::with_keys(store.capacity(), store.keys());
-    store.show_all(now, |saved| new.add(saved.clone()))?;
+fn moved(store: &Store, now: Timestamp) -> Result<Store, InvalidSnapshot> {
+    let mut new = Store::with_hasher(store.capacity(), store.txn_hasher());
+    store.for_each_live(now, |saved| new.restore(saved.clone()))?;
     Ok(new)
 }
 
@@ -182,9 +183,9 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
     // Every id there ever was, with the first revision it had.
     let mut ids: Vec<(SessionId, Revision)> = Vec::new();
     for operation in operations {
-        let now = Moment {
-            steady: naive.now,
-            wall: 0,
+        let now = Timestamp {
+            monotonic_ms: naive.now,
+            unix_ms: 0,
         };
         let pick = |session: &Index| (!ids.is_empty()).then(|| ids[session.index(ids.len())]);
         match operation {
@@ -222,7 +223,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 let Some((id, _)) = pick(session) else {
                     continue;
                 };
-                let seen = store.read_if(id, Family::Tagged, now, |_| !has);
+                let seen = store.read_if(id, Concurrency::ETag, now, |_| !has);
                 let expected = naive.used(id);
                 prop_assert_eq!(seen.is_some(), expected.is_some());
                 if let (Some(seen), Some(expected)) = (seen, expected) {
@@ -242,7 +243,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 let Some((id, first)) = pick(session) else {
                     continue;
                 };
-                let steady = naive.now;
+                let monotonic_ms = naive.now;
                 let expected = naive.used(id);
                 let revision = match &expected {
                     Some(row) if !stale => row.revision,
@@ -267,7 +268,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                         row.writes += 1;
                         row.payload.clone_from(payload);
                         if let Some(renewal) = row.renewal {
-                            row.expires = steady + renewal;
+                            row.expires = monotonic_ms + renewal;
                         }
                         prop_assert_eq!(written.expires(), row.expires);
                     }
@@ -314,7 +315,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     let row = naive.rows.pop().unwrap();
                     naive.outcomes.push((row.protocol, row.outcome()));
                 }
-                prop_assert_eq!(store.delete(id, Family::Tagged, now), expected);
+                prop_assert_eq!(store.delete(id, Concurrency::ETag, now), expected);
             }
             Operation::Sweep { limit } => {
                 let mut gone = Vec::new();

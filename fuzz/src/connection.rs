@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rendezvousd::client::Peer;
 use rendezvousd::http::{
-    Body, Decoder, Ending, HEAD_LIMIT, Handler, Head, Peer, Refusal, Request, Response, Step,
+    Body, Decoder, HEAD_LIMIT, Handler, Head, Persistence, Rejection, Request, Response, Step,
 };
 use rendezvousd::server::{Connection, Context, Deadlines, Next};
 use tiny_http::Method;
@@ -37,7 +38,7 @@ impl Handler for Echo {
         BODY
     }
 
-    fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
         let number = self.0.fetch_add(1, Ordering::Relaxed);
         let body = request.body.escape_ascii();
         let mut text = format!("{number} {} {body}", request.head.path);
@@ -47,8 +48,8 @@ impl Handler for Echo {
         Response::new(200, "X: y\r\n").with(Body::Text(text))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
-        Response::new(refusal.status.0, "").with(Body::Text(refusal.reason.into()))
+    fn reject(&self, rejection: Rejection) -> Response {
+        Response::new(rejection.status.0, "").with(Body::Text(rejection.reason.into()))
     }
 }
 
@@ -76,7 +77,7 @@ pub fn check(data: &[u8]) {
         let next = connection.expire(&mut context);
         if let Some(head) = expected.partial {
             assert_eq!(next, Next::Wait);
-            expected.refuse(Refusal::LATE, head);
+            expected.reject(Rejection::LATE, head);
         } else {
             assert_eq!(next, Next::Close);
         }
@@ -134,9 +135,9 @@ impl Expected {
                 Step::Continue => assert!(!std::mem::replace(&mut told, true)),
                 Step::Done((told, ending, bytes)) => {
                     expected.answers.push((told, bytes));
-                    expected.closes = ending == Ending::Close;
+                    expected.closes = ending == Persistence::Close;
                 }
-                Step::Refused(refusal) => expected.refuse(refusal, decoder.is_head()),
+                Step::Refused(rejection) => expected.reject(rejection, decoder.is_head()),
             }
         }
         let partial = !expected.closes && !decoder.is_empty();
@@ -144,10 +145,10 @@ impl Expected {
         expected
     }
 
-    fn refuse(&mut self, refusal: Refusal, head: bool) {
+    fn reject(&mut self, rejection: Rejection, head: bool) {
         let mut bytes = Vec::new();
-        let response = Echo::default().refuse(refusal);
-        response.write(head, Ending::Close, DATE, &mut bytes);
+        let response = Echo::default().reject(rejection);
+        response.write(head, Persistence::Close, DATE, &mut bytes);
         self.answers.push((true, bytes));
         self.closes = true;
     }
@@ -171,15 +172,15 @@ impl Expected {
     }
 }
 
-fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Ending, Vec<u8>) {
+fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Persistence, Vec<u8>) {
     let ending = match (request.head.keep_alive, request.head.version.1) {
-        (false, _) => Ending::Close,
-        (true, 0) => Ending::StaySaid,
-        (true, _) => Ending::Stay,
+        (false, _) => Persistence::Close,
+        (true, 0) => Persistence::KeepAliveExplicit,
+        (true, _) => Persistence::KeepAlive,
     };
     let is_head = request.head.method == Method::Head;
     let mut bytes = Vec::new();
-    let response = handler.answer(request, Peer::Local);
+    let response = handler.respond(request, Peer::Local);
     response.write(is_head, ending, DATE, &mut bytes);
     well_formed(&bytes, is_head, ending);
     (request.head.expects_continue, ending, bytes)
@@ -187,7 +188,7 @@ fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Ending, Vec<u8>) 
 
 /// RFC 9112, sections 2.1, 4, 6.3 and 9.6: lines, the length of the body, and
 /// the end's announcement.
-fn well_formed(answer: &[u8], is_head: bool, ending: Ending) {
+fn well_formed(answer: &[u8], is_head: bool, ending: Persistence) {
     let text = str::from_utf8(answer).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("an empty line");
     let mut lines = head.split("\r\n");
@@ -211,6 +212,6 @@ fn well_formed(answer: &[u8], is_head: bool, ending: Ending) {
     });
     assert_eq!(
         value("Connection") == Some("close"),
-        ending == Ending::Close
+        ending == Persistence::Close
     );
 }

@@ -4,7 +4,8 @@
 
 use std::net::IpAddr;
 
-use rendezvousd::http::{Decoder, Peer, Step, TrustedProxies, UnknownClient};
+use rendezvousd::client::{Peer, TrustedProxies, UnknownClient};
+use rendezvousd::http::{Decoder, Step};
 
 use super::hops;
 

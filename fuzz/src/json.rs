@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rendezvousd::api::{Api, BODY_LIMIT, STABLE_PATH, Settings};
+use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Body, Decoder, Handler, Peer, Step, TrustedProxies};
-use rendezvousd::quota::Allowance;
+use rendezvousd::http::{Body, Decoder, Handler, Step};
+use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::store::Store;
 use serde_json::Value;
 
@@ -118,11 +119,11 @@ fn ask(server: &Api, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     decoder.push(body);
     let step = decoder.step(
         |head| server.body_limit(head),
-        |request| server.answer(request, Peer::Local),
+        |request| server.respond(request, Peer::Local),
     );
     let response = match step {
         Step::Done(response) => response,
-        Step::Refused(refusal) => server.refuse(refusal),
+        Step::Refused(rejection) => server.reject(rejection),
         Step::More | Step::Continue => panic!("the request is complete"),
     };
     let Body::Text(text) = response.body else {
@@ -139,7 +140,7 @@ fn api() -> Api {
         prefix: "/rendezvous".into(),
         public_url: None,
         trusted_proxies: TrustedProxies::default(),
-        allowance: Allowance {
+        rate_limit: RateLimit {
             rate: 60_000,
             burst: 60_000,
         },

@@ -57,8 +57,8 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
                     told = false;
                     said.requests.push(message);
                 }
-                Step::Refused(refusal) => {
-                    said.refusal = Some((refusal.status.0, refusal.reason));
+                Step::Refused(rejection) => {
+                    said.refusal = Some((rejection.status.0, rejection.reason));
                     assert!(decoder.is_empty());
                     return said;
                 }

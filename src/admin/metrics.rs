@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::Sources;
 use crate::outcome::Outcome;
+use crate::protocol::Protocol;
 use crate::server::{Durations, Phase};
-use crate::session::Protocol;
 
 /// A metrics page in the making.
 #[derive(Debug, Default)]
@@ -151,15 +151,15 @@ impl Sources {
              numbers to be had",
             "reason",
             &[
-                ("quota", get(&counters.limited)),
+                ("quota", get(&counters.rate_limited)),
                 ("full", self.store.counts().full),
-                ("randomness", get(&counters.unrandom)),
+                ("randomness", get(&counters.rng_failures)),
             ],
         );
         page.counter(
             "rendezvousd_creations_unattributed_total",
             "Creations that no quota applied to, because a trusted proxy did not name the client",
-            get(&counters.unattributed),
+            get(&counters.unknown_client),
         );
     }
 
@@ -197,7 +197,7 @@ impl Sources {
         page.counter(
             "rendezvousd_etag_repairs_total",
             "Entity tags that a proxy had changed and that were read regardless",
-            get(&counters.tag_repairs),
+            get(&counters.etags_normalized),
         );
         page.counter(
             "rendezvousd_navigations_refused_total",

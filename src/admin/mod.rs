@@ -22,7 +22,7 @@ use tiny_http::{Method, Request, Server};
 
 use crate::api::Api;
 use crate::clock;
-use crate::http::Ending;
+use crate::http::Persistence;
 use crate::server::{Counters, Listener, Probe, Socket};
 use crate::store::Store;
 
@@ -204,9 +204,9 @@ fn respond(request: Request, sources: &Sources) -> io::Result<()> {
     let path = request.url().split('?').next().unwrap_or_default();
     let response = sources.answer(request.method(), path);
     let head = *request.method() == Method::Head;
-    let date = HttpDate::from(clock::wall()).to_string();
+    let date = HttpDate::from(clock::system_time()).to_string();
     let mut answer = Vec::new();
-    response.write(head, Ending::Close, &date, &mut answer);
+    response.write(head, Persistence::Close, &date, &mut answer);
     let mut writer = request.into_writer();
     writer.write_all(&answer)?;
     writer.flush()

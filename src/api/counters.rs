@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tiny_http::Method;
 
-use crate::session::Protocol;
+use crate::protocol::Protocol;
 
 /// The statuses that are told apart, the usual ones first.
 const STATUSES: [u16; 21] = [
@@ -27,18 +27,18 @@ pub struct Counters {
     /// answer failed.
     pub refused: ByStatus,
     /// Entity tags that a proxy had changed and that were read regardless.
-    pub tag_repairs: AtomicU64,
+    pub etags_normalized: AtomicU64,
     /// Reads refused because a browser would have shown the payload.
     pub navigations_refused: AtomicU64,
     /// Writes refused because another came first.
     pub conflicts: AtomicU64,
     /// Creates refused because the client had created enough.
-    pub limited: AtomicU64,
+    pub rate_limited: AtomicU64,
     /// Creates refused because the system had no random numbers.
-    pub unrandom: AtomicU64,
+    pub rng_failures: AtomicU64,
     /// Creates whose client a trusted proxy did not name, and that no quota
     /// applied to.
-    pub unattributed: AtomicU64,
+    pub unknown_client: AtomicU64,
 }
 
 impl Counters {

@@ -1,10 +1,10 @@
 //! What goes over the wire: routes, errors, CORS; one file a family of
 //! protocols. A request and the store in, a response out, no I/O.
 
-mod answer;
 mod check;
 mod counters;
 mod msc4388;
+mod responses;
 mod tag;
 mod tagged;
 
@@ -17,12 +17,13 @@ use std::time::Duration;
 use log::{info, warn};
 use tiny_http::Method;
 
-use crate::clock::{Clock, Moment};
-use crate::http::{
-    Handler, Head, Peer, Refusal, Request, Response, TrustedProxies, UnknownClient, is_forwarded,
-};
-use crate::quota::{Allowance, Quota};
-use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use crate::client::is_forwarded;
+use crate::client::{Peer, TrustedProxies, UnknownClient};
+use crate::clock::{Clock, Timestamp};
+use crate::http::{Handler, Head, Rejection, Request, Response};
+use crate::protocol::{Concurrency, Protocol};
+use crate::rate_limit::{RateLimit, RateLimiter};
+use crate::session::{Content, Revision, Session, SessionId};
 use crate::store::{CreateError, Store};
 use msc4388::Stability;
 
@@ -60,7 +61,7 @@ pub struct Settings {
     /// The largest MSC3886 payload, in bytes.
     pub max_bytes: usize,
     /// How many sessions one client may create.
-    pub allowance: Allowance,
+    pub rate_limit: RateLimit,
     /// Whether there is a page that checks all this.
     pub check_page: bool,
 }
@@ -70,7 +71,7 @@ pub struct Settings {
 pub struct Api {
     store: Arc<Store>,
     clock: Clock,
-    quota: Quota,
+    rate_limiter: RateLimiter,
     settings: Settings,
     counters: Counters,
     noted_program: Once,
@@ -134,7 +135,7 @@ impl Api {
         Self {
             store,
             clock,
-            quota: Quota::new(settings.allowance),
+            rate_limiter: RateLimiter::new(settings.rate_limit),
             settings,
             counters: Counters::default(),
             noted_program: Once::new(),
@@ -183,12 +184,12 @@ impl Api {
         request: &Request<'_, '_>,
         peer: Peer,
     ) -> Response {
-        if answer::is_coded(&request.head) {
-            return answer::coded();
+        if responses::is_coded(&request.head) {
+            return responses::coded();
         }
-        if let Err(wait) = self.take_quota(&request.head, peer) {
-            Counters::count(&self.counters.limited);
-            return answer::limited(protocol, wait);
+        if let Err(wait) = self.acquire_creation(&request.head, peer) {
+            Counters::count(&self.counters.rate_limited);
+            return responses::rate_limited(protocol, wait);
         }
         match route.wire {
             Wire::Msc4388(_) => return self.msc4388_create(request),
@@ -199,7 +200,7 @@ impl Api {
         let origin = origin.or_else(|| self.settings.trusted_proxies.origin(&request.head, peer));
         let url = origin.map(|origin| [origin.as_str(), route.base].concat());
         if url.is_none() && protocol == Protocol::Msc4108 {
-            return answer::error(400, "M_MISSING_PARAM", "Host is required");
+            return responses::error(400, "M_MISSING_PARAM", "Host is required");
         }
         self.tagged_create(protocol, route.base, url.as_deref(), request)
     }
@@ -207,11 +208,13 @@ impl Api {
     /// Counts a create against its client's quota; if that is used up, says
     /// for how many milliseconds. A proxy that does not name its clients must
     /// not have all of them throttled as one.
-    fn take_quota(&self, head: &Head<'_, '_>, peer: Peer) -> Result<(), u64> {
+    fn acquire_creation(&self, head: &Head<'_, '_>, peer: Peer) -> Result<(), u64> {
         match self.settings.trusted_proxies.client(head, peer) {
-            Ok(client) => self.quota.take(client.client(), self.clock.now().steady),
+            Ok(client) => self
+                .rate_limiter
+                .try_acquire(client.client(), self.clock.now().monotonic_ms),
             Err(unknown) => {
-                Counters::count(&self.counters.unattributed);
+                Counters::count(&self.counters.unknown_client);
                 self.report_unknown(unknown, head, peer);
                 Ok(())
             }
@@ -245,7 +248,7 @@ impl Api {
         &self,
         protocol: Protocol,
         content: Content,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(SessionId, Session), Response> {
         let lifetime = match protocol {
             Protocol::Msc3886 => self.settings.ttl,
@@ -254,10 +257,10 @@ impl Api {
         self.store
             .create(content, protocol, lifetime, now)
             .map_err(|error| match error {
-                CreateError::Full(wait) => answer::full(wait),
+                CreateError::Full(wait) => responses::full(wait),
                 CreateError::NoRandomness => {
-                    Counters::count(&self.counters.unrandom);
-                    answer::error(503, "M_UNKNOWN", "The server has no random numbers")
+                    Counters::count(&self.counters.rng_failures);
+                    responses::error(503, "M_UNKNOWN", "The server has no random numbers")
                 }
             })
     }
@@ -267,17 +270,17 @@ impl Api {
     fn readable(
         &self,
         id: Option<SessionId>,
-        family: Family,
+        concurrency: Concurrency,
         head: &Head<'_, '_>,
-        now: Moment,
+        now: Timestamp,
         fetches: impl FnOnce(Revision) -> bool,
     ) -> Result<Session, Response> {
-        if answer::navigates(head) {
+        if responses::navigates(head) {
             Counters::count(&self.counters.navigations_refused);
-            return Err(answer::navigation_refused());
+            return Err(responses::navigation_refused());
         }
-        id.and_then(|id| self.store.read_if(id, family, now, fetches))
-            .ok_or_else(answer::not_found)
+        id.and_then(|id| self.store.read_if(id, concurrency, now, fetches))
+            .ok_or_else(responses::not_found)
     }
 
     fn tagged(
@@ -290,7 +293,7 @@ impl Api {
             Method::Get | Method::Head => self.tagged_read(id, request, spoken),
             Method::Put => self.tagged_write(id, request, spoken),
             Method::Delete => self.tagged_delete(id, spoken),
-            _ => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
+            _ => responses::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
         }
     }
 
@@ -302,16 +305,18 @@ impl Api {
     ) -> Response {
         match (place, &request.head.method) {
             (Place::Create, Method::Get | Method::Head) => Self::msc4388_discover(),
-            (Place::Create, _) => answer::method_not_allowed("GET, HEAD, POST, OPTIONS"),
+            (Place::Create, _) => responses::method_not_allowed("GET, HEAD, POST, OPTIONS"),
             (Place::Session(id), Method::Get | Method::Head) => self.msc4388_read(id, request),
             (Place::Session(id), Method::Put) => self.msc4388_write(id, None, stability, request),
             (Place::Session(id), Method::Delete) => self.msc4388_delete(id),
-            (Place::Session(_), _) => answer::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS"),
+            (Place::Session(_), _) => {
+                responses::method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS")
+            }
             (Place::Transaction(id, name), Method::Put) => {
                 self.msc4388_write(id, Some(name), stability, request)
             }
             (Place::Transaction(..) | Place::Check, _) => {
-                answer::method_not_allowed("PUT, OPTIONS")
+                responses::method_not_allowed("PUT, OPTIONS")
             }
         }
     }
@@ -325,18 +330,18 @@ impl Api {
         spoken: &mut Option<Protocol>,
     ) -> Response {
         let Some(route) = self.route(request.head.path) else {
-            return answer::unrouted(&request.head);
+            return responses::unrouted(&request.head);
         };
         *spoken = route.wire.only();
         match (route.wire, route.place, &request.head.method) {
-            (_, _, Method::Options) => answer::preflight(),
+            (_, _, Method::Options) => responses::preflight(),
             (_, Place::Session(_) | Place::Transaction(..), Method::Put)
-                if answer::is_coded(&request.head) =>
+                if responses::is_coded(&request.head) =>
             {
-                answer::coded()
+                responses::coded()
             }
             (_, Place::Check, Method::Get | Method::Head) => check::page(),
-            (_, Place::Check, _) => answer::method_not_allowed("GET, HEAD, OPTIONS"),
+            (_, Place::Check, _) => responses::method_not_allowed("GET, HEAD, OPTIONS"),
             (wire, Place::Create, Method::Post) => {
                 let protocol = wire.protocol(&request.head);
                 *spoken = Some(protocol);
@@ -344,7 +349,7 @@ impl Api {
             }
             (Wire::Msc4388(stability), place, _) => self.sequenced(place, stability, request),
             (_, Place::Session(id), _) => self.tagged(id, request, spoken),
-            _ => answer::method_not_allowed("POST, OPTIONS"),
+            _ => responses::method_not_allowed("POST, OPTIONS"),
         }
     }
 }
@@ -362,7 +367,7 @@ impl Handler for Api {
         }
     }
 
-    fn answer(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
         let mut spoken = None;
         let response = self.dispatch(request, peer, &mut spoken);
         let requests = &self.counters.requests;
@@ -370,13 +375,13 @@ impl Handler for Api {
         response
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
-        self.counters.refused.count(refusal.status.0);
-        let code = match refusal.status.0 {
+    fn reject(&self, rejection: Rejection) -> Response {
+        self.counters.refused.count(rejection.status.0);
+        let code = match rejection.status.0 {
             413 => "M_TOO_LARGE",
             _ => "M_UNKNOWN",
         };
-        answer::error(refusal.status.0, code, refusal.reason)
+        responses::error(rejection.status.0, code, rejection.reason)
     }
 }
 
@@ -400,7 +405,7 @@ mod tests {
             ttl: Duration::from_secs(60),
             sign_in_ttl: Duration::from_secs(300),
             max_bytes: 4096,
-            allowance: Allowance {
+            rate_limit: RateLimit {
                 rate: 20,
                 burst: 30,
             },
@@ -462,7 +467,7 @@ mod tests {
         let create = |later| {
             let content = Content::new(b"x", "text/html").unwrap();
             let mut now = api.clock.now();
-            now.steady += later;
+            now.monotonic_ms += later;
             let life = Duration::from_secs(60);
             api.store.create(content, Protocol::Msc3886, life, now)
         };
@@ -472,12 +477,12 @@ mod tests {
         let path = format!("GET /rendezvous/{older}");
         let text = format!("{path} HTTP/1.1\r\nHost: x\r\nSec-Fetch-Dest: document\r\n\r\n");
         decoder.push(text.as_bytes());
-        let step = decoder.step(|_| 0, |request| api.answer(request, Peer::Local));
+        let step = decoder.step(|_| 0, |request| api.respond(request, Peer::Local));
         assert!(matches!(step, Step::Done(response) if response.status.0 == 403));
         create(20_000).unwrap();
         let now = api.clock.now();
-        assert!(api.store.read(older, Family::Tagged, now).is_none());
-        assert!(api.store.read(newer, Family::Tagged, now).is_some());
+        assert!(api.store.read(older, Concurrency::ETag, now).is_none());
+        assert!(api.store.read(newer, Concurrency::ETag, now).is_some());
     }
 
     #[test]

@@ -8,11 +8,12 @@ use serde::Serialize;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
 
-use super::answer::{error, json, not_found, too_large};
+use super::responses::{error, json, not_found, too_large};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::http::{Request, Response};
-use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Revision, Session, SessionId};
 use crate::store::{SequenceError, Sequenced};
 
 /// The largest body: 4096 bytes of payload, each escaped as `\u00xx`, and the
@@ -80,10 +81,11 @@ impl Api {
         request: &Request<'_, '_>,
     ) -> Response {
         let now = self.clock.now();
-        let session = match self.readable(id, Family::Sequenced, &request.head, now, |_| true) {
-            Ok(session) => session,
-            Err(response) => return response,
-        };
+        let session =
+            match self.readable(id, Concurrency::SequenceToken, &request.head, now, |_| true) {
+                Ok(session) => session,
+                Err(response) => return response,
+            };
         object(&Read {
             data: &String::from_utf8(session.content().payload()).unwrap_or_default(),
             sequence_token: &token(session.revision()),
@@ -152,7 +154,11 @@ impl Api {
 
     pub(super) fn msc4388_delete(&self, id: Option<SessionId>) -> Response {
         match id {
-            Some(id) if self.store.delete(id, Family::Sequenced, self.clock.now()) => {
+            Some(id)
+                if self
+                    .store
+                    .delete(id, Concurrency::SequenceToken, self.clock.now()) =>
+            {
                 json(200, "{}".into())
             }
             _ => not_found(),
@@ -339,8 +345,8 @@ fn expected_revision(text: &str) -> Option<Revision> {
     (token(revision) == text).then_some(revision)
 }
 
-fn left(session: &Session, now: Moment) -> u64 {
-    session.expires().saturating_sub(now.steady)
+fn left(session: &Session, now: Timestamp) -> u64 {
+    session.expires().saturating_sub(now.monotonic_ms)
 }
 
 /// The opaque identifier grammar of the Matrix specification.
@@ -364,7 +370,7 @@ mod tests {
             })
             .map_err(|response| {
                 let mut out = Vec::new();
-                response.write(false, crate::http::Ending::Stay, "", &mut out);
+                response.write(false, crate::http::Persistence::KeepAlive, "", &mut out);
                 let text = String::from_utf8(out).unwrap();
                 let code = text.split(r#""errcode":""#).nth(1).unwrap();
                 code.split('"').next().unwrap().to_owned()

@@ -6,12 +6,13 @@
 use httpdate::HttpDate;
 use tiny_http::Method;
 
-use super::answer::{error, json, not_found, plain, too_large};
+use super::responses::{error, json, not_found, plain, too_large};
 use super::tag::{IfMatch, if_match, if_none_match};
 use super::{Api, Counters, SIGN_IN_MAX_BYTES};
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::http::{Body, Framing, Head, Request, Response};
-use crate::session::{Content, Family, Protocol, Session, SessionId};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Session, SessionId};
 use crate::store::WriteError;
 
 const TEXT_PLAIN: &str = "text/plain";
@@ -59,13 +60,13 @@ impl Api {
         let head = &request.head;
         let condition = if_none_match(head);
         let fetches = |revision| head.method == Method::Get && condition.naming(revision).is_none();
-        let session = match self.readable(id, Family::Tagged, head, now, fetches) {
+        let session = match self.readable(id, Concurrency::ETag, head, now, fetches) {
             Ok(session) => session,
             Err(response) => return response,
         };
         *spoken = Some(session.protocol());
         if let Some(tag) = condition.naming(session.revision()) {
-            self.count_repair(tag.repaired);
+            self.count_normalized(tag.repaired);
             return state(plain(304), &session, now);
         }
         let content = session.content();
@@ -89,7 +90,7 @@ impl Api {
         };
         let now = self.clock.now();
         // What may be written depends on the protocol, which never changes.
-        let found = id.and_then(|id| Some((id, self.store.protocol(id, Family::Tagged, now)?)));
+        let found = id.and_then(|id| Some((id, self.store.protocol(id, Concurrency::ETag, now)?)));
         let Some((id, protocol)) = found else {
             return not_found();
         };
@@ -100,7 +101,7 @@ impl Api {
         };
         match self.store.write(id, tag.revision, content, now) {
             Ok(session) => {
-                self.count_repair(tag.repaired);
+                self.count_normalized(tag.repaired);
                 // The type is there because a CDN strips the ETag of an
                 // answer without one.
                 state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN)
@@ -120,10 +121,10 @@ impl Api {
     ) -> Response {
         let now = self.clock.now();
         *spoken = id
-            .and_then(|id| self.store.protocol(id, Family::Tagged, now))
+            .and_then(|id| self.store.protocol(id, Concurrency::ETag, now))
             .or(*spoken);
         match id {
-            Some(id) if self.store.delete(id, Family::Tagged, now) => plain(204),
+            Some(id) if self.store.delete(id, Concurrency::ETag, now) => plain(204),
             _ => not_found(),
         }
     }
@@ -155,9 +156,9 @@ impl Api {
             .ok_or_else(|| error(400, "M_INVALID_PARAM", "Content-Type is not one taken here"))
     }
 
-    fn count_repair(&self, repaired: bool) {
+    fn count_normalized(&self, repaired: bool) {
         if repaired {
-            Counters::count(&self.counters.tag_repairs);
+            Counters::count(&self.counters.etags_normalized);
         }
     }
 }
@@ -191,8 +192,8 @@ const MSC4108_CONFLICT: &str = concat!(
 
 /// The fields that describe a session. matrix-rust-sdk wants all three on
 /// every answer below 400, 304 too.
-fn state(response: Response, session: &Session, now: Moment) -> Response {
-    let date = |steady| HttpDate::from(now.wall_at(steady));
+fn state(response: Response, session: &Session, now: Timestamp) -> Response {
+    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     response
         .field("ETag", format_args!("\"{}\"", session.revision()))
         .field("Expires", date(session.expires()))

@@ -1,6 +1,6 @@
 //! The chunked transfer coding of request bodies (RFC 9112, section 7.1).
 
-use super::Refusal;
+use super::Rejection;
 
 /// The longest chunk-size line, extensions included. Nobody sends
 /// extensions; what is longer is an attack.
@@ -45,7 +45,7 @@ impl Chunked {
         buffer: &mut Vec<u8>,
         mut end: usize,
         limit: usize,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Rejection> {
         let mut read = end;
         let outcome = self.run(buffer, &mut end, &mut read, limit);
         buffer.drain(end..read);
@@ -58,7 +58,7 @@ impl Chunked {
         end: &mut usize,
         read: &mut usize,
         limit: usize,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Rejection> {
         loop {
             let coded = &buffer[*read..];
             match self.state {
@@ -69,12 +69,12 @@ impl Chunked {
                     let size = chunk_size(line)?;
                     *read += line.len() + 2;
                     if size > (limit - self.decoded) as u64 {
-                        return Err(Refusal::BODY_TOO_LARGE);
+                        return Err(Rejection::BODY_TOO_LARGE);
                     }
                     self.state = match usize::try_from(size) {
                         Ok(0) => State::Trailer,
                         Ok(size) => State::Data(size),
-                        Err(_) => return Err(Refusal::BODY_TOO_LARGE),
+                        Err(_) => return Err(Rejection::BODY_TOO_LARGE),
                     };
                 }
                 State::Data(left) => {
@@ -91,7 +91,7 @@ impl Chunked {
                 }
                 State::DataEnd => {
                     if !b"\r\n".starts_with(&coded[..coded.len().min(2)]) {
-                        return Err(Refusal::malformed("A chunk is longer than its size"));
+                        return Err(Rejection::malformed("A chunk is longer than its size"));
                     }
                     if coded.len() < 2 {
                         return Ok(false);
@@ -108,7 +108,7 @@ impl Chunked {
                         return Ok(true);
                     }
                     if !is_field(line) {
-                        return Err(Refusal::malformed("A trailer field is malformed"));
+                        return Err(Rejection::malformed("A trailer field is malformed"));
                     }
                     self.trailer += line.len();
                 }
@@ -118,7 +118,7 @@ impl Chunked {
 }
 
 /// The line at the front, without its end; `None` while it is incomplete.
-fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Refusal> {
+fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Rejection> {
     let feed = bytes.iter().position(|b| *b == b'\n');
     let line = &bytes[..feed.unwrap_or(bytes.len())];
     let (text, returned) = match line.split_last() {
@@ -128,15 +128,15 @@ fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Refusal> {
     // In the order in which single bytes would have shown it.
     let known = &text[..text.len().min(limit + 1)];
     if known.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-        return Err(Refusal::malformed("The chunked coding is malformed"));
+        return Err(Rejection::malformed("The chunked coding is malformed"));
     }
     if text.len() > limit {
-        return Err(Refusal::malformed(
+        return Err(Rejection::malformed(
             "A line of the chunked coding is too long",
         ));
     }
     if feed.is_some() && !returned {
-        return Err(Refusal::malformed("The chunked coding is malformed"));
+        return Err(Rejection::malformed("The chunked coding is malformed"));
     }
     Ok(feed.map(|_| text))
 }
@@ -149,8 +149,8 @@ fn is_field(line: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(token) && parts.next().is_some()
 }
 
-fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
-    let malformed = Refusal::malformed("A chunk size is malformed");
+fn chunk_size(line: &[u8]) -> Result<u64, Rejection> {
+    let malformed = Rejection::malformed("A chunk size is malformed");
     let hex = |b: &&u8| b.is_ascii_hexdigit();
     let digits = line.iter().take_while(hex).count();
     let (number, rest) = line.split_at(digits);
@@ -182,7 +182,7 @@ mod tests {
                 Ok(Some(String::from_utf8(buffer).unwrap()))
             }
             Ok(false) => Ok(None),
-            Err(refusal) => Err(refusal.status.0),
+            Err(rejection) => Err(rejection.status.0),
         }
     }
 

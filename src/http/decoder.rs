@@ -1,6 +1,6 @@
 //! The bytes of one connection, as they come, into requests.
 
-use super::Refusal;
+use super::Rejection;
 use super::chunked::Chunked;
 use super::head::{Framing, Head, Request, fields};
 use crate::block_pool::PooledBytes;
@@ -69,7 +69,7 @@ pub enum Step<T> {
     /// A request was complete and has been answered with this.
     Done(T),
     /// The request is refused; nothing that follows can be understood.
-    Refused(Refusal),
+    Refused(Rejection),
 }
 
 impl Decoder {
@@ -156,11 +156,11 @@ impl Decoder {
             State::Body(_) => self.body(answer),
             State::Refused(_) => Ok(Step::More),
         };
-        step.unwrap_or_else(|refusal| {
+        step.unwrap_or_else(|rejection| {
             self.state = State::Refused(self.is_head());
             self.rest = PooledBytes::default();
             self.forget();
-            Step::Refused(refusal)
+            Step::Refused(rejection)
         })
     }
 
@@ -168,7 +168,7 @@ impl Decoder {
         &mut self,
         limit: impl FnOnce(&Head<'_, '_>) -> usize,
         answer: impl FnOnce(&Request<'_, '_>) -> T,
-    ) -> Result<Step<T>, Refusal> {
+    ) -> Result<Step<T>, Rejection> {
         // RFC 9112, section 2.2: an empty line before a request is ignored.
         // Dropped here, it does not count as a request's beginning.
         while self.buffer[self.start..].starts_with(b"\r\n") {
@@ -190,7 +190,7 @@ impl Decoder {
             Framing::Absent => Coding::Length(0),
             Framing::Length(length) => match usize::try_from(length) {
                 Ok(length) if length <= limit => Coding::Length(length),
-                _ => return Err(Refusal::BODY_TOO_LARGE),
+                _ => return Err(Rejection::BODY_TOO_LARGE),
             },
             Framing::Chunked => Coding::Chunked(Chunked::default()),
         };
@@ -212,7 +212,10 @@ impl Decoder {
         self.body(answer)
     }
 
-    fn body<T>(&mut self, answer: impl FnOnce(&Request<'_, '_>) -> T) -> Result<Step<T>, Refusal> {
+    fn body<T>(
+        &mut self,
+        answer: impl FnOnce(&Request<'_, '_>) -> T,
+    ) -> Result<Step<T>, Rejection> {
         let State::Body(body) = &mut self.state else {
             return Ok(Step::More);
         };
@@ -292,8 +295,8 @@ mod tests {
                     Step::More => break,
                     Step::Continue => said.push("continue".into()),
                     Step::Done(request) => said.push(request),
-                    Step::Refused(refusal) => {
-                        said.push(format!("{} {}", refusal.status.0, refusal.reason));
+                    Step::Refused(rejection) => {
+                        said.push(format!("{} {}", rejection.status.0, rejection.reason));
                         return said;
                     }
                 }

@@ -9,7 +9,7 @@ use httparse::{Header, Status};
 use memchr::memchr_iter;
 use tiny_http::{HTTPVersion, Method};
 
-use super::{FIELD_LIMIT, HEAD_LIMIT, Refusal};
+use super::{FIELD_LIMIT, HEAD_LIMIT, Rejection};
 
 /// Where a request's body ends (RFC 9112, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,21 +77,21 @@ impl<'b, 'f> Head<'b, 'f> {
     pub(super) fn parse(
         bytes: &'b [u8],
         fields: &'f mut Fields<'b>,
-    ) -> Result<Option<Self>, Refusal> {
+    ) -> Result<Option<Self>, Rejection> {
         let mut parser = httparse::Request::new(&mut []);
         let status = parser.parse_with_uninit_headers(bytes, fields);
         let length = match status.map_err(|error| first_fault(bytes, error))? {
             Status::Complete(length) if length <= HEAD_LIMIT => length,
             Status::Partial if bytes.len() < HEAD_LIMIT => {
-                refuse_bare_line_feeds(bytes)?;
+                reject_bare_line_feeds(bytes)?;
                 return Ok(None);
             }
             _ => {
-                refuse_bare_line_feeds(&bytes[..HEAD_LIMIT])?;
-                return Err(Refusal::HEAD_TOO_LARGE);
+                reject_bare_line_feeds(&bytes[..HEAD_LIMIT])?;
+                return Err(Rejection::HEAD_TOO_LARGE);
             }
         };
-        refuse_bare_line_feeds(&bytes[..length])?;
+        reject_bare_line_feeds(&bytes[..length])?;
         let line = RequestLine {
             method: parser.method.unwrap_or_default(),
             target: parser.path.unwrap_or_default(),
@@ -104,11 +104,11 @@ impl<'b, 'f> Head<'b, 'f> {
         line: &RequestLine<'b>,
         fields: &'f [Header<'b>],
         length: usize,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejection> {
         let (authority, path) = split_target(line.target);
         let mut head = Self {
             method: Method::from_str(line.method)
-                .map_err(|()| Refusal::malformed("The method is not a token"))?,
+                .map_err(|()| Rejection::malformed("The method is not a token"))?,
             path,
             version: HTTPVersion(1, line.minor),
             host: None,
@@ -123,16 +123,16 @@ impl<'b, 'f> Head<'b, 'f> {
             head.note(field)?;
         }
         if head.host.is_none() && line.minor == 1 {
-            return Err(Refusal::malformed("HTTP/1.1 requires a Host field"));
+            return Err(Rejection::malformed("HTTP/1.1 requires a Host field"));
         }
         if head.framing == Framing::Chunked && line.minor == 0 {
-            return Err(Refusal::malformed("HTTP/1.0 has no transfer codings"));
+            return Err(Rejection::malformed("HTTP/1.0 has no transfer codings"));
         }
         // RFC 9112, section 9.3: the option to close wins.
         head.keep_alive &= !head.closes;
         if let Some(authority) = authority {
             head.host = Some(host(authority.as_bytes()).and_then(|host| match host {
-                "" => Err(Refusal::malformed("The target names no host")),
+                "" => Err(Rejection::malformed("The target names no host")),
                 _ => Ok(host),
             })?);
         }
@@ -140,19 +140,19 @@ impl<'b, 'f> Head<'b, 'f> {
     }
 
     /// Takes in a field that decides about the connection or the body.
-    fn note(&mut self, field: &Header<'b>) -> Result<(), Refusal> {
+    fn note(&mut self, field: &Header<'b>) -> Result<(), Rejection> {
         let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
             4 if is("Host") => {
                 if self.host.is_some() {
-                    return Err(Refusal::malformed("More than one Host field"));
+                    return Err(Rejection::malformed("More than one Host field"));
                 }
                 self.host = Some(host(value)?);
             }
             6 if is("Expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::EXPECTATION);
+                    return Err(Rejection::EXPECTATION);
                 }
                 // RFC 9110, 10.1.1: from an HTTP/1.0 client it is ignored.
                 self.expects_continue = self.version.1 == 1;
@@ -164,7 +164,7 @@ impl<'b, 'f> Head<'b, 'f> {
             14 if is("Content-Length") => self.frame(Framing::Length(content_length(value)?))?,
             17 if is("Transfer-Encoding") => {
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Refusal::CODING);
+                    return Err(Rejection::CODING);
                 }
                 self.frame(Framing::Chunked)?;
             }
@@ -173,9 +173,9 @@ impl<'b, 'f> Head<'b, 'f> {
         Ok(())
     }
 
-    fn frame(&mut self, framing: Framing) -> Result<(), Refusal> {
+    fn frame(&mut self, framing: Framing) -> Result<(), Rejection> {
         if self.framing != Framing::Absent {
-            return Err(Refusal::malformed(
+            return Err(Rejection::malformed(
                 "Content-Length and Transfer-Encoding must not be repeated or combined",
             ));
         }
@@ -202,39 +202,39 @@ impl<'b, 'f> Head<'b, 'f> {
     }
 }
 
-fn refusal(error: httparse::Error) -> Refusal {
+fn rejection(error: httparse::Error) -> Rejection {
     use httparse::Error;
     match error {
-        Error::TooManyHeaders => Refusal::HEAD_TOO_LARGE,
-        Error::Version => Refusal::VERSION,
-        Error::HeaderName => Refusal::malformed("A field name is malformed"),
-        Error::HeaderValue => Refusal::malformed("A field value is malformed"),
-        Error::NewLine => Refusal::malformed("A line does not end in CR LF"),
-        Error::Token | Error::Status => Refusal::malformed("The request line is malformed"),
+        Error::TooManyHeaders => Rejection::HEAD_TOO_LARGE,
+        Error::Version => Rejection::VERSION,
+        Error::HeaderName => Rejection::malformed("A field name is malformed"),
+        Error::HeaderValue => Rejection::malformed("A field value is malformed"),
+        Error::NewLine => Rejection::malformed("A line does not end in CR LF"),
+        Error::Token | Error::Status => Rejection::malformed("The request line is malformed"),
     }
 }
 
-const BARE_LINE_FEED: Refusal = Refusal::malformed("A line does not end in CR LF");
+const BARE_LINE_FEED: Rejection = Rejection::malformed("A line does not end in CR LF");
 
 /// What is wrong first with a head that `httparse` refuses somewhere: what
 /// would have been refused had the bytes come one by one.
-fn first_fault(bytes: &[u8], error: httparse::Error) -> Refusal {
+fn first_fault(bytes: &[u8], error: httparse::Error) -> Rejection {
     let bare = |place: &usize| bytes[*place] == b'\n' && (*place == 0 || bytes[place - 1] != b'\r');
     let bare = (0..bytes.len().min(HEAD_LIMIT)).find(bare);
     let before = &bytes[..bare.unwrap_or(bytes.len().min(HEAD_LIMIT))];
     let mut space = fields();
     let mut parser = httparse::Request::new(&mut []);
     match parser.parse_with_uninit_headers(before, &mut space) {
-        Err(error) => refusal(error),
+        Err(error) => rejection(error),
         Ok(_) if bare.is_some() => BARE_LINE_FEED,
-        Ok(_) if bytes.len() >= HEAD_LIMIT => Refusal::HEAD_TOO_LARGE,
-        Ok(_) => refusal(error),
+        Ok(_) if bytes.len() >= HEAD_LIMIT => Rejection::HEAD_TOO_LARGE,
+        Ok(_) => rejection(error),
     }
 }
 
 /// RFC 9112, section 2.2, lets a recipient take a bare LF for a line's end;
 /// where a proxy disagrees about that, requests can be smuggled.
-fn refuse_bare_line_feeds(bytes: &[u8]) -> Result<(), Refusal> {
+fn reject_bare_line_feeds(bytes: &[u8]) -> Result<(), Rejection> {
     let ends_well = |end: usize| end > 0 && bytes[end - 1] == b'\r';
     if memchr_iter(b'\n', bytes).all(ends_well) {
         Ok(())
@@ -266,11 +266,11 @@ fn split_target(target: &str) -> (Option<&str>, &str) {
 }
 
 /// RFC 9112, section 3.2: a Host that is no `uri-host [":" port]` is a 400.
-fn host(value: &[u8]) -> Result<&str, Refusal> {
+fn host(value: &[u8]) -> Result<&str, Rejection> {
     str::from_utf8(value)
         .ok()
         .filter(|text| is_host(text))
-        .ok_or(Refusal::malformed("The Host field is malformed"))
+        .ok_or(Rejection::malformed("The Host field is malformed"))
 }
 
 /// Whether a text is a host with or without a port (RFC 3986, sections 3.2.2
@@ -297,9 +297,9 @@ pub fn is_host(text: &str) -> bool {
 
 /// Digits only (RFC 9110, section 8.6); a number beyond 64 bits is as good
 /// as the largest.
-fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+fn content_length(value: &[u8]) -> Result<u64, Rejection> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Refusal::malformed("Content-Length is not a number"));
+        return Err(Rejection::malformed("Content-Length is not a number"));
     }
     Ok(value.iter().fold(0_u64, |number, digit| {
         number
@@ -324,7 +324,7 @@ mod tests {
         let mut space = fields();
         Head::parse(head.as_bytes(), &mut space)
             .map(|head| head.map(|head| (head.path.to_owned(), head.framing)))
-            .map_err(|refusal| refusal.status.0)
+            .map_err(|rejection| rejection.status.0)
     }
 
     fn refused(head: &str) -> u16 {

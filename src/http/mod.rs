@@ -4,19 +4,15 @@
 mod chunked;
 mod decoder;
 mod head;
-mod proxy;
 mod response;
 
 pub use decoder::{Decoder, Step};
 pub use head::{Framing, Head, Request, is_host};
-pub use proxy::{TrustedProxies, UnknownClient, is_forwarded};
-pub use response::{Body, Ending, Response};
-
-use std::net::IpAddr;
+pub use response::{Body, Persistence, Response};
 
 use tiny_http::StatusCode;
 
-use crate::quota::Client;
+use crate::client::Peer;
 
 /// The longest request head, in bytes. A phone behind a proxy sends some
 /// 600, a browser up to 2 KiB, and then come the cookies of all other programs
@@ -28,50 +24,30 @@ pub const HEAD_LIMIT: usize = 16 * 1024;
 /// twenty; Apache and HAProxy pass on about 100.
 pub const FIELD_LIMIT: usize = 100;
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A program on this machine, over a Unix socket.
-    Local,
-    /// An address; IPv4 as such, also when it came over an IPv6 socket.
-    Ip(IpAddr),
-}
-
-impl Peer {
-    /// Whom the peer counts as.
-    #[must_use]
-    pub fn client(self) -> Client {
-        match self {
-            Self::Local => Client::Local,
-            Self::Ip(address) => address.into(),
-        }
-    }
-}
-
 /// What answers requests. The server calls it from all its workers at once.
 pub trait Handler: Send + Sync + 'static {
     /// The largest body, in bytes, that a request with this head may have.
     fn body_limit(&self, head: &Head<'_, '_>) -> usize;
 
     /// The answer to a complete request from this peer.
-    fn answer(&self, request: &Request<'_, '_>, peer: Peer) -> Response;
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response;
 
     /// The answer to what could not become a request, or whose answer failed.
-    fn refuse(&self, refusal: Refusal) -> Response;
+    fn reject(&self, rejection: Rejection) -> Response;
 }
 
 /// A request that is not answered by a handler: why, and the status.
 /// The connection closes after it, because its framing is lost or its body
 /// unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The status to answer with.
     pub status: StatusCode,
     /// One sentence for whoever debugs the client.
     pub reason: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     const fn new(status: u16, reason: &'static str) -> Self {
         Self {
             status: StatusCode(status),

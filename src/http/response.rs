@@ -56,11 +56,11 @@ pub struct Response {
 
 /// What the connection does after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Persistence {
     /// It stays open, as HTTP/1.1 assumes.
-    Stay,
+    KeepAlive,
     /// It stays open, which an HTTP/1.0 client must be told.
-    StaySaid,
+    KeepAliveExplicit,
     /// It closes, and the client is told.
     Close,
 }
@@ -103,7 +103,7 @@ impl Response {
 
     /// Appends the answer to `out` as it goes over the wire. `date` is the
     /// present time as an IMF-fixdate, `head` whether the request was one.
-    pub fn write(&self, head: bool, ending: Ending, date: &str, out: &mut Vec<u8>) {
+    pub fn write(&self, head: bool, persistence: Persistence, date: &str, out: &mut Vec<u8>) {
         let status = self.status.0;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
@@ -122,10 +122,10 @@ impl Response {
             out.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(match ending {
-            Ending::Stay => b"\r\n",
-            Ending::StaySaid => b"Connection: keep-alive\r\n\r\n",
-            Ending::Close => b"Connection: close\r\n\r\n",
+        out.extend_from_slice(match persistence {
+            Persistence::KeepAlive => b"\r\n",
+            Persistence::KeepAliveExplicit => b"Connection: keep-alive\r\n\r\n",
+            Persistence::Close => b"Connection: close\r\n\r\n",
         });
         if !bodiless && !head {
             self.body.copy_to(out);
@@ -139,9 +139,9 @@ mod tests {
 
     const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
 
-    fn wire(response: &Response, head: bool, ending: Ending) -> String {
+    fn wire(response: &Response, head: bool, persistence: Persistence) -> String {
         let mut out = Vec::new();
-        response.write(head, ending, DATE, &mut out);
+        response.write(head, persistence, DATE, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn an_answer_has_status_date_fields_length_and_body() {
         assert_eq!(
-            wire(&text(200), false, Ending::Stay),
+            wire(&text(200), false, Persistence::KeepAlive),
             format!(
                 "HTTP/1.1 200 OK\r\nDate: {DATE}\r\nA: b\r\nC: 5\r\nContent-Length: 5\r\n\r\nhello"
             )
@@ -163,25 +163,27 @@ mod tests {
 
     #[test]
     fn rfc9110_9_3_2_head_has_the_length_and_no_body() {
-        let answer = wire(&text(200), true, Ending::Stay);
+        let answer = wire(&text(200), true, Persistence::KeepAlive);
         assert!(answer.ends_with("Content-Length: 5\r\n\r\n"), "{answer}");
     }
 
     #[test]
     fn rfc9110_8_6_no_length_on_204() {
         for status in [204, 304] {
-            let answer = wire(&text(status), false, Ending::Stay);
+            let answer = wire(&text(status), false, Persistence::KeepAlive);
             assert!(!answer.contains("Content-Length"), "{answer}");
             assert!(answer.ends_with("\r\n\r\n"), "{answer}");
         }
         let empty = Response::new(202, "");
-        assert!(wire(&empty, false, Ending::Stay).contains("Content-Length: 0\r\n"));
+        assert!(wire(&empty, false, Persistence::KeepAlive).contains("Content-Length: 0\r\n"));
     }
 
     #[test]
     fn rfc9112_9_6_a_close_is_announced() {
-        assert!(wire(&text(200), false, Ending::Close).contains("\r\nConnection: close\r\n\r\n"));
-        let said = wire(&text(200), false, Ending::StaySaid);
+        assert!(
+            wire(&text(200), false, Persistence::Close).contains("\r\nConnection: close\r\n\r\n")
+        );
+        let said = wire(&text(200), false, Persistence::KeepAliveExplicit);
         assert!(said.contains("\r\nConnection: keep-alive\r\n\r\n"));
     }
 }

@@ -11,8 +11,8 @@ use mio::{Token, Waker};
 
 use super::Settings;
 use super::listener::Stream;
-use crate::http::{Peer, TrustedProxies};
-use crate::quota::Client;
+use crate::client::Client;
+use crate::client::{Peer, TrustedProxies};
 
 /// Connections that one client may have, unless it is a trusted proxy.
 /// Browsers open six a host, and a household is behind one address.

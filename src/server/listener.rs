@@ -14,7 +14,7 @@ use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
 use super::connection::Transport;
-use crate::http::Peer;
+use crate::client::Peer;
 
 /// Connections that may wait to be accepted. The kernel cuts it to
 /// `net.core.somaxconn`, 4096 by default; the standard library's 128 fills

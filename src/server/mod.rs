@@ -4,7 +4,7 @@
 mod connection;
 mod counters;
 mod crowd;
-mod descriptors;
+mod fds;
 mod heartbeat;
 mod listener;
 mod pool;
@@ -13,7 +13,7 @@ mod worker;
 
 pub use connection::{Connection, Context, Next, Transport};
 pub use counters::{Counters, Durations, Held, Phase};
-pub use descriptors::{Room, make_room};
+pub use fds::{FdBudget, reserve_fds};
 pub use heartbeat::Heartbeat;
 pub use listener::{Address, Listener, Socket};
 pub use probe::Probe;
@@ -29,7 +29,8 @@ use log::error;
 use mio::{Poll, Waker};
 
 use crate::block_pool::size_of_blocks;
-use crate::http::{HEAD_LIMIT, Handler, TrustedProxies};
+use crate::client::TrustedProxies;
+use crate::http::{HEAD_LIMIT, Handler};
 use connection::{INPUT, OUTPUT_BATCH};
 use crowd::Crowd;
 use worker::{WAKER, Worker};

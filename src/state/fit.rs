@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, ErrorKind, Seek, Write};
 
 use super::format::{self, Boot, Written};
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::store::Store;
 
 /// What has been kept of a store's sessions.
@@ -47,7 +47,7 @@ pub(super) fn write(
     medium: &mut impl Medium,
     store: &Store,
     boot: &Boot,
-    now: Moment,
+    now: Timestamp,
 ) -> io::Result<Kept> {
     let mut room = u64::MAX;
     let mut shortage = None;
@@ -87,7 +87,7 @@ fn write_once(
     room: u64,
     store: &Store,
     boot: &Boot,
-    now: Moment,
+    now: Timestamp,
 ) -> io::Result<Written> {
     medium.rewind()?;
     let mut out = BufWriter::new(&mut *medium);
@@ -117,9 +117,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::{Content, Protocol};
+    use crate::protocol::Protocol;
+    use crate::session::Content;
     use crate::state::tests::{BOOT, at, limits, sample};
-    use crate::store::Saved;
+    use crate::store::Snapshot;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Kind {
@@ -211,14 +212,14 @@ mod tests {
         }
     }
 
-    fn read(bytes: &[u8]) -> Vec<Saved> {
+    fn read(bytes: &[u8]) -> Vec<Snapshot> {
         let now = at(5_000);
         let store = format::read(bytes, bytes.len() as u64, &BOOT, limits(10), now);
-        store.unwrap().shown(now)
+        store.unwrap().snapshots(now)
     }
 
     /// Bytes of a file without sessions, and of each session in a file.
-    fn sizes(sessions: &[Saved]) -> (usize, Vec<usize>) {
+    fn sizes(sessions: &[Snapshot]) -> (usize, Vec<usize>) {
         let mut out = Vec::new();
         let none = Store::new(limits(1).sessions);
         format::write(&mut out, 0, &none, &BOOT, at(5_000)).unwrap();
@@ -231,10 +232,10 @@ mod tests {
     }
 
     /// The sessions that fit, each after those before it that do.
-    fn fitting(sessions: &[Saved], room: usize) -> Vec<Saved> {
+    fn fitting(sessions: &[Snapshot], room: usize) -> Vec<Snapshot> {
         let (empty, sizes) = sizes(sessions);
         let mut left = room.saturating_sub(empty);
-        let fits = |(saved, size): (&Saved, usize)| {
+        let fits = |(saved, size): (&Snapshot, usize)| {
             left = left.checked_sub(size)?;
             Some(saved.clone())
         };
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn however_little_room_there_is_the_sessions_that_fit_are_kept() {
         for (store, step) in [(sample(), 1), (large(), 41)] {
-            let all = store.shown(at(5_000));
+            let all = store.snapshots(at(5_000));
             let (empty, sizes) = sizes(&all);
             let whole = empty + sizes.iter().sum::<usize>();
             assert!(sizes.iter().min() < sizes.iter().max());
@@ -273,7 +274,7 @@ mod tests {
     }
 
     fn check(store: &Store, kind: Kind, room: usize, whole: usize) {
-        let all = store.shown(at(5_000));
+        let all = store.snapshots(at(5_000));
         let mut disk = Disk::new(kind, room);
         let outcome = write(&mut disk, store, &BOOT, at(5_000));
         let expected = match kind {

@@ -30,9 +30,10 @@ use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use super::LoadError;
-use crate::clock::Moment;
-use crate::session::{Content, Family, Parts, Protocol, Revision, SessionId};
-use crate::store::{Keys, Record, Saved, Store};
+use crate::clock::Timestamp;
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Parts, Revision, SessionId};
+use crate::store::{Record, Snapshot, Store, TxnHasher};
 
 const MAGIC: [u8; 8] = *b"rdvstate";
 
@@ -74,14 +75,14 @@ pub(super) fn write(
     room: u64,
     store: &Store,
     boot: &Boot,
-    now: Moment,
+    now: Timestamp,
 ) -> io::Result<Written> {
     let mut out = Summed::new(out);
-    write_header(&mut out, store.keys(), boot, now)?;
+    write_header(&mut out, store.txn_hasher(), boot, now)?;
     let mut left = room.saturating_sub(HEADER + TRAILER);
     let mut written = Written::default();
     let mut bytes = Vec::new();
-    store.show_all(now, |saved| {
+    store.for_each_live(now, |saved| {
         bytes.clear();
         write_session(&mut bytes, saved)?;
         let Some(rest) = left.checked_sub(bytes.len() as u64) else {
@@ -98,14 +99,14 @@ pub(super) fn write(
 
 pub(super) fn write_header(
     out: &mut impl Write,
-    keys: Keys,
+    keys: TxnHasher,
     boot: &Boot,
-    now: Moment,
+    now: Timestamp,
 ) -> io::Result<()> {
     out.write_all(&MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
     out.write_all(boot)?;
-    for number in [now.steady, keys.0[0], keys.0[1]] {
+    for number in [now.monotonic_ms, keys.0[0], keys.0[1]] {
         out.write_all(&number.to_le_bytes())?;
     }
     Ok(())
@@ -117,7 +118,7 @@ pub(super) fn write_trailer(out: &mut Summed<impl Write>, count: u64) -> io::Res
     out.write_all(&sum.to_le_bytes())
 }
 
-pub(super) fn write_session(out: &mut impl Write, saved: &Saved) -> io::Result<()> {
+pub(super) fn write_session(out: &mut impl Write, saved: &Snapshot) -> io::Result<()> {
     let session = &saved.session;
     let payload = session.content.payload();
     let media_type = session.content.media_type();
@@ -152,7 +153,7 @@ pub(super) fn read(
     length: u64,
     boot: &Boot,
     limits: Limits,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<Store, LoadError> {
     let mut input = Input {
         bytes: Summed::new(input),
@@ -167,20 +168,20 @@ pub(super) fn read(
     }
     let boot_then = input.array()?;
     let written = input.number()?;
-    if boot_then != *boot || written > now.steady {
+    if boot_then != *boot || written > now.monotonic_ms {
         return Err(LoadError::OtherBoot);
     }
-    let keys = Keys([input.number()?, input.number()?]);
-    let mut store = Store::with_keys(limits.sessions, keys);
+    let keys = TxnHasher([input.number()?, input.number()?]);
+    let mut store = Store::with_hasher(limits.sessions, keys);
     let (mut count, mut kept) = (0, 0);
     while input.left > TRAILER {
         let saved = read_session(&mut input, version, written)?;
         count += 1;
         if kept < limits.sessions.get()
             && saved.session.content.len() <= limits.payload
-            && saved.session.expires > now.steady
+            && saved.session.expires > now.monotonic_ms
         {
-            store.add(saved).map_err(|_| LoadError::Damaged)?;
+            store.restore(saved).map_err(|_| LoadError::Damaged)?;
             kept += 1;
         }
     }
@@ -199,7 +200,7 @@ fn read_session(
     input: &mut Input<impl Read>,
     version: u32,
     written: u64,
-) -> Result<Saved, LoadError> {
+) -> Result<Snapshot, LoadError> {
     let id = SessionId::new(input.array()?);
     let number = u16::from_le_bytes(input.array()?);
     let protocol = Protocol::ALL
@@ -238,7 +239,7 @@ fn read_session(
         fetched,
         writes,
     };
-    Ok(Saved {
+    Ok(Snapshot {
         id,
         session,
         transactions,
@@ -271,7 +272,7 @@ fn read_content(
     let printable = media_type.iter().all(|b| matches!(b, b' '..=b'~'));
     str::from_utf8(&media_type)
         .ok()
-        .filter(|_| printable && (text || protocol.family() == Family::Tagged))
+        .filter(|_| printable && (text || protocol.concurrency() == Concurrency::ETag))
         .and_then(|media_type| Content::new(&payload, media_type))
         .ok_or(LoadError::Damaged)
 }

@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::store::Store;
 use format::{Boot, Limits};
 
@@ -88,7 +88,7 @@ impl From<io::Error> for LoadError {
 ///
 /// # Errors
 /// What the system says; what was there is there still.
-pub fn save(path: &Path, store: &Store, now: Moment) -> io::Result<Kept> {
+pub fn save(path: &Path, store: &Store, now: Timestamp) -> io::Result<Kept> {
     let boot = this_boot()?;
     let mut new = Temporary::create(path)?;
     let kept = fit::write(&mut new.file, store, &boot, now)?;
@@ -107,7 +107,7 @@ pub fn load(
     path: &Path,
     store: &mut Store,
     largest: usize,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<usize, LoadError> {
     let boot = this_boot().map_err(LoadError::NotWritable)?;
     let attempt = Temporary::create(path).map(drop);

@@ -6,13 +6,17 @@ use std::{env, process};
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::{Content, Family, Parts, Protocol, Revision, SessionId};
-use crate::store::{Keys, Record, Saved, Sequenced};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Parts, Revision, SessionId};
+use crate::store::{Record, Sequenced, Snapshot, TxnHasher};
 
 pub(super) const BOOT: Boot = *b"01234567-89ab-cdef-0123-456789abcdef";
 
-pub(super) fn at(steady: u64) -> Moment {
-    Moment { steady, wall: 0 }
+pub(super) fn at(monotonic_ms: u64) -> Timestamp {
+    Timestamp {
+        monotonic_ms,
+        unix_ms: 0,
+    }
 }
 
 pub(super) fn limits(sessions: usize) -> Limits {
@@ -27,16 +31,16 @@ pub(super) fn sample() -> Store {
     let store = Store::new(NonZeroUsize::new(10).unwrap());
     let life = Duration::from_secs(60);
     for protocol in Protocol::ALL {
-        let media_type = match protocol.family() {
-            Family::Tagged => "text/plain",
-            Family::Sequenced => "",
+        let media_type = match protocol.concurrency() {
+            Concurrency::ETag => "text/plain",
+            Concurrency::SequenceToken => "",
         };
         let content = |text: &str| Content::new(text.as_bytes(), media_type).unwrap();
         let (id, session) = store
             .create(content("a"), protocol, life, at(1_000))
             .unwrap();
         let revision = Some(session.revision());
-        store.read(id, protocol.family(), at(2_000)).unwrap();
+        store.read(id, protocol.concurrency(), at(2_000)).unwrap();
         // Of the other family is just not found.
         let _ = store.write(id, revision, content("bé"), at(3_000));
         for transaction in [None, Some("conflict")] {
@@ -53,15 +57,15 @@ pub(super) fn sample() -> Store {
     store
 }
 
-fn written(store: &Store, now: Moment) -> Vec<u8> {
+fn written(store: &Store, now: Timestamp) -> Vec<u8> {
     let mut bytes = Vec::new();
     let written = format::write(&mut bytes, u64::MAX, store, &BOOT, now).unwrap();
-    assert_eq!(written.sessions, store.shown(now).len());
+    assert_eq!(written.sessions, store.snapshots(now).len());
     assert_eq!(written.left_out, 0);
     bytes
 }
 
-fn read(bytes: &[u8], limits: Limits, now: Moment) -> Result<Store, LoadError> {
+fn read(bytes: &[u8], limits: Limits, now: Timestamp) -> Result<Store, LoadError> {
     format::read(bytes, bytes.len() as u64, &BOOT, limits, now)
 }
 
@@ -70,12 +74,12 @@ fn what_is_written_is_read_back() {
     let store = sample();
     let now = at(5_000);
     let again = read(&written(&store, now), limits(10), at(5_000)).unwrap();
-    assert_eq!(again.shown(now), store.shown(now));
-    assert_eq!(again.keys(), store.keys());
+    assert_eq!(again.snapshots(now), store.snapshots(now));
+    assert_eq!(again.txn_hasher(), store.txn_hasher());
     let later = at(61_500);
     let again = read(&written(&store, now), limits(10), later).unwrap();
-    assert_eq!(again.shown(later), store.shown(later));
-    assert_eq!(again.counts().live, store.shown(later).len() as u64);
+    assert_eq!(again.snapshots(later), store.snapshots(later));
+    assert_eq!(again.counts().live, store.snapshots(later).len() as u64);
     let later = at(100_000);
     let again = read(&written(&store, now), limits(10), later).unwrap();
     assert_eq!(again.counts().live, 0);
@@ -88,18 +92,18 @@ fn the_most_recently_used_that_fit_are_kept() {
     let bytes = written(&store, now);
     for sessions in 1..=6 {
         let again = read(&bytes, limits(sessions), now).unwrap();
-        let expected = &store.shown(now)[..sessions];
-        assert_eq!(again.shown(now), expected);
+        let expected = &store.snapshots(now)[..sessions];
+        assert_eq!(again.snapshots(now), expected);
     }
     let short = Limits {
         payload: 1,
         ..limits(10)
     };
     let again = read(&bytes, short, now).unwrap();
-    let mut expected = store.shown(now);
+    let mut expected = store.snapshots(now);
     expected.retain(|saved| saved.session.content.payload().len() <= 1);
     assert!(!expected.is_empty());
-    assert_eq!(again.shown(now), expected);
+    assert_eq!(again.snapshots(now), expected);
 }
 
 #[test]
@@ -154,8 +158,8 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
 /// The bytes of a file that is sound but for its session of these parts.
 fn file_of(session: Parts, transactions: Vec<Record>, times: usize) -> Vec<u8> {
     let mut out = format::Summed::new(Vec::new());
-    format::write_header(&mut out, Keys([1, 2]), &BOOT, at(5_000)).unwrap();
-    let saved = Saved {
+    format::write_header(&mut out, TxnHasher([1, 2]), &BOOT, at(5_000)).unwrap();
+    let saved = Snapshot {
         id: SessionId::new([7; 16]),
         session,
         transactions,
@@ -227,7 +231,7 @@ fn what_no_server_can_have_written_is_refused() {
 }
 
 /// The bytes of a file of version 1 with these sessions, each read so often.
-fn first_version(sessions: &[(Saved, u16)]) -> Vec<u8> {
+fn first_version(sessions: &[(Snapshot, u16)]) -> Vec<u8> {
     let mut bytes = b"rdvstate\x01\0\0\0".to_vec();
     bytes.extend(BOOT);
     for number in [5_000, 1, 2] {
@@ -280,17 +284,17 @@ fn a_fetch_is_there_or_not() {
 
 #[test]
 fn a_file_of_the_first_version_is_read_and_its_reads_tell_no_fetch() {
-    let mut sessions = sample().shown(at(5_000));
+    let mut sessions = sample().snapshots(at(5_000));
     for saved in &mut sessions {
         saved.session.fetched = false;
     }
     let reads = [0, 1, u16::MAX].into_iter().cycle();
-    let sessions: Vec<(Saved, u16)> = sessions.into_iter().zip(reads).collect();
+    let sessions: Vec<(Snapshot, u16)> = sessions.into_iter().zip(reads).collect();
     let bytes = first_version(&sessions);
     let store = read(&bytes, limits(10), at(5_000)).unwrap();
-    let expected: Vec<Saved> = sessions.iter().map(|(saved, _)| saved.clone()).collect();
-    assert_eq!(store.shown(at(5_000)), expected);
-    assert_eq!(store.keys(), Keys([1, 2]));
+    let expected: Vec<Snapshot> = sessions.iter().map(|(saved, _)| saved.clone()).collect();
+    assert_eq!(store.snapshots(at(5_000)), expected);
+    assert_eq!(store.txn_hasher(), TxnHasher([1, 2]));
 }
 
 #[test]
@@ -298,7 +302,7 @@ fn a_fetch_outlives_a_restart() {
     let old = sample();
     let now = at(5_000);
     let fetched = |store: &Store| -> Vec<bool> {
-        let all = store.shown(now).into_iter();
+        let all = store.snapshots(now).into_iter();
         all.map(|saved| saved.session.fetched).collect()
     };
     let new = read(&written(&old, now), limits(10), now).unwrap();
@@ -356,10 +360,14 @@ fn a_file_is_its_owners_alone_and_gone_once_it_is_loaded() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 6);
-    assert_eq!(store.shown(now), old.shown(now));
+    assert_eq!(store.snapshots(now), old.snapshots(now));
     assert!(directory.names().is_empty());
     assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
-    assert_eq!(store.shown(now), old.shown(now), "nothing was there");
+    assert_eq!(
+        store.snapshots(now),
+        old.snapshots(now),
+        "nothing was there"
+    );
 }
 
 #[test]
@@ -416,7 +424,7 @@ fn where_nothing_can_be_written_a_load_says_so() {
 }
 
 /// A session that a server can have at 100 000.
-fn any_session() -> impl Strategy<Value = Saved> {
+fn any_session() -> impl Strategy<Value = Snapshot> {
     let records = proptest::collection::vec((any::<u64>(), any::<u64>()), 0..=64);
     (
         any::<[u8; 16]>(),
@@ -433,9 +441,9 @@ fn any_session() -> impl Strategy<Value = Saved> {
                 name,
                 made: made.try_into().ok(),
             });
-            let transactions = match protocol.family() {
-                Family::Tagged => Vec::new(),
-                Family::Sequenced => records.collect(),
+            let transactions = match protocol.concurrency() {
+                Concurrency::ETag => Vec::new(),
+                Concurrency::SequenceToken => records.collect(),
             };
             let session = Parts {
                 content: Content::new(payload.as_bytes(), &media_type).unwrap(),
@@ -447,7 +455,7 @@ fn any_session() -> impl Strategy<Value = Saved> {
                 fetched,
                 writes,
             };
-            Saved {
+            Snapshot {
                 id: SessionId::new(id),
                 session,
                 transactions,
@@ -468,18 +476,18 @@ proptest! {
         gap in 0..100_000_u64,
         room in 1..12_usize,
     ) {
-        let mut store = Store::with_keys(limits(12).sessions, Keys(keys));
+        let mut store = Store::with_hasher(limits(12).sessions, TxnHasher(keys));
         for saved in sessions {
-            prop_assert_eq!(store.add(saved), Ok(()));
+            prop_assert_eq!(store.restore(saved), Ok(()));
         }
         let bytes = written(&store, at(100_000));
         let later = at(100_000 + gap);
         let again = read(&bytes, limits(room), later).unwrap();
-        let mut expected = store.shown(later);
+        let mut expected = store.snapshots(later);
         expected.retain(|saved| saved.session.content.payload().len() <= limits(1).payload);
         expected.truncate(room);
-        prop_assert_eq!(again.shown(later), expected);
-        prop_assert_eq!(again.keys(), Keys(keys));
+        prop_assert_eq!(again.snapshots(later), expected);
+        prop_assert_eq!(again.txn_hasher(), TxnHasher(keys));
     }
 
     #[test]

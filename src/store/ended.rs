@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::outcome::Outcome;
 use crate::session::{Parts, Session};
 
@@ -25,17 +25,17 @@ pub struct Ended {
     pub reason: Reason,
     /// What it was.
     pub session: Parts,
-    /// When, in milliseconds on the steady clock.
+    /// When, in milliseconds on the monotonic clock.
     pub at: u64,
 }
 
 impl Ended {
     /// Ends a session.
-    pub(super) fn new(session: &mut Session, reason: Reason, now: Moment) -> Self {
+    pub(super) fn new(session: &mut Session, reason: Reason, now: Timestamp) -> Self {
         Self {
             reason,
             session: session.end(),
-            at: now.steady,
+            at: now.monotonic_ms,
         }
     }
 
@@ -79,33 +79,39 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
-    use crate::clock::Moment;
+    use crate::clock::Timestamp;
     use crate::outcome::{Outcome, Outcomes};
-    use crate::session::{Content, Family, Protocol, Revision, SessionId};
+    use crate::protocol::{Concurrency, Protocol};
+    use crate::session::{Content, Revision, SessionId};
     use crate::store::{Sequenced, Store};
 
     const LIFE: Duration = Duration::from_secs(300);
 
-    fn at(steady: u64) -> Moment {
-        Moment { steady, wall: 0 }
+    fn at(monotonic_ms: u64) -> Timestamp {
+        Timestamp {
+            monotonic_ms,
+            unix_ms: 0,
+        }
     }
 
     fn content(size: usize) -> Content {
         Content::new(&vec![b'x'; size], "").unwrap()
     }
 
-    fn create(store: &Store, protocol: Protocol, now: Moment) -> SessionId {
+    fn create(store: &Store, protocol: Protocol, now: Timestamp) -> SessionId {
         store.create(content(0), protocol, LIFE, now).unwrap().0
     }
 
     /// Writes a payload of each size over what is there.
-    fn write(store: &Store, id: SessionId, family: Family, sizes: &[usize]) {
+    fn write(store: &Store, id: SessionId, concurrency: Concurrency, sizes: &[usize]) {
         for size in sizes {
-            let revision = store.read_if(id, family, at(0), |_| false);
+            let revision = store.read_if(id, concurrency, at(0), |_| false);
             let expected = Some(revision.unwrap().revision());
-            match family {
-                Family::Tagged => drop(store.write(id, expected, content(*size), at(0)).unwrap()),
-                Family::Sequenced => {
+            match concurrency {
+                Concurrency::ETag => {
+                    drop(store.write(id, expected, content(*size), at(0)).unwrap());
+                }
+                Concurrency::SequenceToken => {
                     let write = Sequenced {
                         expected,
                         transaction: None,
@@ -140,8 +146,8 @@ mod tests {
                 let store = Store::new(NonZeroUsize::new(3).unwrap());
                 for protocol in Protocol::ALL {
                     let id = create(&store, protocol, at(0));
-                    write(&store, id, protocol.family(), sizes);
-                    assert!(!deleted || store.delete(id, protocol.family(), at(1)));
+                    write(&store, id, protocol.concurrency(), sizes);
+                    assert!(!deleted || store.delete(id, protocol.concurrency(), at(1)));
                 }
                 store.sweep(at(301_000), 9, &mut Vec::new());
                 assert_eq!(store.counts().ended, one_each([outcome; 3]));
@@ -151,19 +157,19 @@ mod tests {
 
     #[test]
     fn a_fetch_of_the_first_payload_means_joined_and_a_poll_does_not() {
-        let ended_after = |read: &dyn Fn(&Store, SessionId, Family)| {
+        let ended_after = |read: &dyn Fn(&Store, SessionId, Concurrency)| {
             let store = Store::new(NonZeroUsize::new(3).unwrap());
             for protocol in Protocol::ALL {
                 let id = create(&store, protocol, at(0));
-                read(&store, id, protocol.family());
-                store.delete(id, protocol.family(), at(2));
+                read(&store, id, protocol.concurrency());
+                store.delete(id, protocol.concurrency(), at(2));
             }
             store.counts().ended
         };
-        let polled = ended_after(&|store, id, family| {
+        let polled = ended_after(&|store, id, concurrency| {
             let mut asked = Vec::new();
             for _ in 0..3 {
-                let seen = store.read_if(id, family, at(1), |revision| {
+                let seen = store.read_if(id, concurrency, at(1), |revision| {
                     asked.push(revision);
                     false
                 });
@@ -172,11 +178,11 @@ mod tests {
             assert_eq!(asked.len(), 3);
         });
         assert_eq!(polled, one_each([Outcome::NeverJoined; 3]));
-        let fetched = ended_after(&|store, id, family| {
-            store.read_if(id, family, at(1), |_| true).unwrap();
+        let fetched = ended_after(&|store, id, concurrency| {
+            store.read_if(id, concurrency, at(1), |_| true).unwrap();
             // Once is enough.
             let not_asked = |_: Revision| unreachable!();
-            store.read_if(id, family, at(1), not_asked).unwrap();
+            store.read_if(id, concurrency, at(1), not_asked).unwrap();
         });
         let joined = [Outcome::Aborted, Outcome::Aborted, Outcome::NeverJoined];
         assert_eq!(fetched, one_each(joined));
@@ -188,7 +194,7 @@ mod tests {
             for protocol in Protocol::ALL {
                 let store = Store::new(NonZeroUsize::MIN);
                 let id = create(&store, protocol, at(0));
-                write(&store, id, protocol.family(), sizes);
+                write(&store, id, protocol.concurrency(), sizes);
                 create(&store, protocol, at(20_000));
                 let mut expected = Outcomes::default();
                 expected.count(protocol, Outcome::Evicted);

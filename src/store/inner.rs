@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 
 use super::{Counts, CreateError, Ended, Reason, Records};
-use crate::clock::Moment;
-use crate::session::{Content, Family, Session, SessionId};
+use crate::clock::Timestamp;
+use crate::protocol::Concurrency;
+use crate::session::{Content, Session, SessionId};
 
 /// A quarter of a second, near enough: fine for a sweep, and in 32 bits it
 /// lasts for 34 years of uptime and saves every session 8 bytes of index.
@@ -56,10 +57,10 @@ impl Inner {
     pub(super) fn live(
         &mut self,
         id: SessionId,
-        family: Family,
-        now: Moment,
+        concurrency: Concurrency,
+        now: Timestamp,
     ) -> Option<&mut Session> {
-        live(&mut self.sessions, id, family, now)
+        live(&mut self.sessions, id, concurrency, now)
     }
 
     /// Adds a session, as the most recently used.
@@ -71,10 +72,10 @@ impl Inner {
 
     /// Ends a session. Its entry stays, at the least recently used side,
     /// until the next session takes its place.
-    pub(super) fn end(&mut self, id: SessionId, reason: Reason, now: Moment) -> Option<Ended> {
+    pub(super) fn end(&mut self, id: SessionId, reason: Reason, now: Timestamp) -> Option<Ended> {
         let session = self.sessions.peek_mut(&id)?;
         self.expiries.remove(&(tick(session.expires()), id));
-        if session.protocol().family() == Family::Sequenced {
+        if session.protocol().concurrency() == Concurrency::SequenceToken {
             self.transactions.remove(&id);
         }
         let ended = Ended::new(session, reason, now);
@@ -84,9 +85,9 @@ impl Inner {
         Some(ended)
     }
 
-    pub(super) fn end_expired(&mut self, now: Moment) -> Option<Ended> {
+    pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<Ended> {
         let &(end, id) = self.expiries.first()?;
-        if u64::from(end) * 256 > now.steady {
+        if u64::from(end) * 256 > now.monotonic_ms {
             return None;
         }
         self.end(id, Reason::Expired, now)
@@ -96,7 +97,7 @@ impl Inner {
     pub(super) fn make_room(
         &mut self,
         capacity: NonZeroUsize,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Option<Ended>, CreateError> {
         let mut displaced = None;
         if self.sessions.len() >= capacity.get() && self.ended == 0 {
@@ -113,7 +114,7 @@ impl Inner {
     }
 
     /// Ends the least recently used session if it is not busy.
-    fn end_idle(&mut self, now: Moment) -> Result<Option<Ended>, CreateError> {
+    fn end_idle(&mut self, now: Timestamp) -> Result<Option<Ended>, CreateError> {
         let Some((&id, session)) = self.sessions.peek_lru() else {
             return Ok(None);
         };
@@ -146,7 +147,7 @@ pub(super) fn replace(
     id: SessionId,
     session: &mut Session,
     content: Content,
-    now: Moment,
+    now: Timestamp,
 ) -> Content {
     let before = tick(session.expires());
     counts.bytes += size(&content);
@@ -164,11 +165,11 @@ pub(super) fn replace(
 pub(super) fn live(
     sessions: &mut LruCache<SessionId, Session>,
     id: SessionId,
-    family: Family,
-    now: Moment,
+    concurrency: Concurrency,
+    now: Timestamp,
 ) -> Option<&mut Session> {
     let session = sessions.peek(&id)?;
-    if !session.is_live(now) || session.protocol().family() != family {
+    if !session.is_live(now) || session.protocol().concurrency() != concurrency {
         return None;
     }
     let session = sessions.get_mut(&id)?;

@@ -10,9 +10,9 @@ mod transactions;
 mod tests;
 
 pub use ended::{Ended, Reason};
-pub use saved::{Saved, Unsound};
+pub use saved::{InvalidSnapshot, Snapshot};
 pub use transactions::{
-    Keys, MAX_TRANSACTIONS, Record, SequenceError, Sequenced, TRANSACTIONS_SIZE,
+    MAX_TRANSACTIONS, Record, SequenceError, Sequenced, TRANSACTIONS_SIZE, TxnHasher,
 };
 
 use std::array;
@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use log::debug;
 
-use crate::clock::Moment;
+use crate::clock::Timestamp;
 use crate::outcome::Outcomes;
-use crate::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Revision, Session, SessionId};
 use inner::Inner;
 use transactions::Records;
 
@@ -73,7 +74,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Store {
     capacity: NonZeroUsize,
-    keys: Keys,
+    txn_hasher: TxnHasher,
     inner: Mutex<Inner>,
 }
 
@@ -83,7 +84,7 @@ impl Store {
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
             capacity,
-            keys: Keys::random(),
+            txn_hasher: TxnHasher::random(),
             inner: Mutex::new(Inner::new(capacity)),
         }
     }
@@ -116,15 +117,15 @@ impl Store {
         content: Content,
         protocol: Protocol,
         lifetime: Duration,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(SessionId, Session), CreateError> {
         // Both from one system call, which takes longer than all the rest.
         let mut random = [0; 16 + 8];
         getrandom::fill(&mut random).map_err(|_| CreateError::NoRandomness)?;
         let id = SessionId::new(array::from_fn(|place| random[place]));
-        let first = match protocol.family() {
-            Family::Tagged => u64::from_ne_bytes(array::from_fn(|place| random[16 + place])),
-            Family::Sequenced => 0,
+        let first = match protocol.concurrency() {
+            Concurrency::ETag => u64::from_ne_bytes(array::from_fn(|place| random[16 + place])),
+            Concurrency::SequenceToken => 0,
         };
         let first = Revision::new(first);
         let session = Session::new(content, first, protocol, lifetime, now);
@@ -142,8 +143,8 @@ impl Store {
 
     /// The session as it is now, for a reader that fetches the payload; a sign
     /// of use.
-    pub fn read(&self, id: SessionId, family: Family, now: Moment) -> Option<Session> {
-        self.read_if(id, family, now, |_| true)
+    pub fn read(&self, id: SessionId, concurrency: Concurrency, now: Timestamp) -> Option<Session> {
+        self.read_if(id, concurrency, now, |_| true)
     }
 
     /// The session as it is now, for a reader that fetches the payload unless
@@ -153,12 +154,12 @@ impl Store {
     pub fn read_if(
         &self,
         id: SessionId,
-        family: Family,
-        now: Moment,
+        concurrency: Concurrency,
+        now: Timestamp,
         fetches: impl FnOnce(Revision) -> bool,
     ) -> Option<Session> {
         let (mut inner, now) = self.enter(now);
-        let session = inner.live(id, family, now)?;
+        let session = inner.live(id, concurrency, now)?;
         if session.is_untouched() && fetches(session.revision()) {
             session.set_fetched();
         }
@@ -166,9 +167,14 @@ impl Store {
     }
 
     /// The protocol of a session, and a sign of use.
-    pub fn protocol(&self, id: SessionId, family: Family, now: Moment) -> Option<Protocol> {
+    pub fn protocol(
+        &self,
+        id: SessionId,
+        concurrency: Concurrency,
+        now: Timestamp,
+    ) -> Option<Protocol> {
         let (mut inner, now) = self.enter(now);
-        Some(inner.live(id, family, now)?.protocol())
+        Some(inner.live(id, concurrency, now)?.protocol())
     }
 
     /// Replaces the content of a tagged session if it is still at the
@@ -186,7 +192,7 @@ impl Store {
         id: SessionId,
         expected: Option<Revision>,
         content: Content,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Session, WriteError> {
         let (mut inner, now) = self.enter(now);
         let Inner {
@@ -195,7 +201,8 @@ impl Store {
             counts,
             ..
         } = &mut *inner;
-        let session = inner::live(sessions, id, Family::Tagged, now).ok_or(WriteError::NotFound)?;
+        let session =
+            inner::live(sessions, id, Concurrency::ETag, now).ok_or(WriteError::NotFound)?;
         if expected != Some(session.revision()) {
             let repeated = expected.is_some_and(|before| session.has_written(before, &content));
             let present = session.clone();
@@ -213,9 +220,9 @@ impl Store {
     }
 
     /// Ends a session; false if there was none.
-    pub fn delete(&self, id: SessionId, family: Family, now: Moment) -> bool {
+    pub fn delete(&self, id: SessionId, concurrency: Concurrency, now: Timestamp) -> bool {
         let (mut inner, now) = self.enter(now);
-        if inner.live(id, family, now).is_none() {
+        if inner.live(id, concurrency, now).is_none() {
             return false;
         }
         let ended = inner.end(id, Reason::Deleted, now);
@@ -230,7 +237,7 @@ impl Store {
     /// were to `gone`, which has room for them, for the caller to log and
     /// drop; false when no more are left. The limit bounds how long the lock
     /// is held.
-    pub fn sweep(&self, now: Moment, limit: usize, gone: &mut Vec<Ended>) -> bool {
+    pub fn sweep(&self, now: Timestamp, limit: usize, gone: &mut Vec<Ended>) -> bool {
         let (mut inner, now) = self.enter(now);
         for _ in 0..limit {
             let Some(ended) = inner.end_expired(now) else {
@@ -253,11 +260,17 @@ impl Store {
     /// The lock, and a time that is not before any at which it was held:
     /// threads read the clock first and queue then, and an end that one of
     /// them has seen must stay one for all.
-    fn enter(&self, now: Moment) -> (MutexGuard<'_, Inner>, Moment) {
+    fn enter(&self, now: Timestamp) -> (MutexGuard<'_, Inner>, Timestamp) {
         let mut inner = self.lock();
-        inner.latest = inner.latest.max(now.steady);
-        let steady = inner.latest;
-        (inner, Moment { steady, ..now })
+        inner.latest = inner.latest.max(now.monotonic_ms);
+        let monotonic_ms = inner.latest;
+        (
+            inner,
+            Timestamp {
+                monotonic_ms,
+                ..now
+            },
+        )
     }
 
     /// A panic elsewhere must not end the service: no operation here can

@@ -3,13 +3,14 @@
 use std::num::NonZeroUsize;
 use std::sync::PoisonError;
 
-use super::{Keys, MAX_TRANSACTIONS, Record, Records, Store};
-use crate::clock::Moment;
-use crate::session::{Family, Parts, Session, SessionId};
+use super::{MAX_TRANSACTIONS, Record, Records, Store, TxnHasher};
+use crate::clock::Timestamp;
+use crate::protocol::Concurrency;
+use crate::session::{Parts, Session, SessionId};
 
 /// A session with all that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
+pub struct Snapshot {
     /// Its name.
     pub id: SessionId,
     /// What it is.
@@ -21,8 +22,8 @@ pub struct Saved {
 impl Store {
     /// The keys that the recorded transactions are found with.
     #[must_use]
-    pub fn keys(&self) -> Keys {
-        self.keys
+    pub fn txn_hasher(&self) -> TxnHasher {
+        self.txn_hasher
     }
 
     /// Shows all that live at `now`, the most recently used first. The store
@@ -30,16 +31,16 @@ impl Store {
     ///
     /// # Errors
     /// The first that `show` returns, and the rest is not shown.
-    pub fn show_all<E>(
+    pub fn for_each_live<E>(
         &self,
-        now: Moment,
-        mut show: impl FnMut(&Saved) -> Result<(), E>,
+        now: Timestamp,
+        mut show: impl FnMut(&Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
         let inner = self.lock();
         for (id, session) in &inner.sessions {
             if session.is_live(now) {
                 let transactions = inner.transactions.get(id);
-                show(&Saved {
+                show(&Snapshot {
                     id: *id,
                     session: session.parts(),
                     transactions: transactions.map(Records::to_vec).unwrap_or_default(),
@@ -51,9 +52,9 @@ impl Store {
 
     /// An empty store that finds transactions with these keys.
     #[must_use]
-    pub fn with_keys(capacity: NonZeroUsize, keys: Keys) -> Self {
+    pub fn with_hasher(capacity: NonZeroUsize, txn_hasher: TxnHasher) -> Self {
         Self {
-            keys,
+            txn_hasher,
             ..Self::new(capacity)
         }
     }
@@ -62,24 +63,24 @@ impl Store {
     /// no entries of ended ones.
     ///
     /// # Errors
-    /// [`Unsound`], and nothing has changed.
-    pub fn add(&mut self, saved: Saved) -> Result<(), Unsound> {
+    /// [`InvalidSnapshot`], and nothing has changed.
+    pub fn restore(&mut self, saved: Snapshot) -> Result<(), InvalidSnapshot> {
         let capacity = self.capacity.get();
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Saved {
+        let Snapshot {
             id,
             session,
             transactions,
         } = saved;
-        let most = match session.protocol.family() {
-            Family::Tagged => 0,
-            Family::Sequenced => MAX_TRANSACTIONS,
+        let most = match session.protocol.concurrency() {
+            Concurrency::ETag => 0,
+            Concurrency::SequenceToken => MAX_TRANSACTIONS,
         };
         let room = inner.sessions.len() < capacity && inner.ended == 0;
         if !room || inner.sessions.contains(&id) || transactions.len() > most {
-            return Err(Unsound);
+            return Err(InvalidSnapshot);
         }
-        inner.put(id, Session::from_parts(session).ok_or(Unsound)?);
+        inner.put(id, Session::from_parts(session).ok_or(InvalidSnapshot)?);
         inner.sessions.demote(&id);
         if !transactions.is_empty() {
             inner.transactions.insert(id, Records::new(&transactions));
@@ -91,9 +92,9 @@ impl Store {
 #[cfg(test)]
 impl Store {
     /// What it shows, the most recently used first.
-    pub(crate) fn shown(&self, now: Moment) -> Vec<Saved> {
+    pub(crate) fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
         let mut all = Vec::new();
-        let done: Result<(), ()> = self.show_all(now, |saved| {
+        let done: Result<(), ()> = self.for_each_live(now, |saved| {
             all.push(saved.clone());
             Ok(())
         });
@@ -105,4 +106,4 @@ impl Store {
 /// A session that a store cannot hold: there is no room for it, its name is
 /// taken, or one of its numbers is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsound;
+pub struct InvalidSnapshot;

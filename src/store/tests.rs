@@ -5,8 +5,11 @@ use crate::outcome::Outcome;
 
 const TTL: Duration = Duration::from_secs(60);
 
-fn at(steady: u64) -> Moment {
-    Moment { steady, wall: 0 }
+fn at(monotonic_ms: u64) -> Timestamp {
+    Timestamp {
+        monotonic_ms,
+        unix_ms: 0,
+    }
 }
 
 fn text(text: &str) -> Content {
@@ -17,7 +20,7 @@ fn store(capacity: usize) -> Store {
     Store::new(NonZeroUsize::new(capacity).unwrap())
 }
 
-fn create(store: &Store, payload: &str, life: Duration, now: Moment) -> (SessionId, Session) {
+fn create(store: &Store, payload: &str, life: Duration, now: Timestamp) -> (SessionId, Session) {
     store
         .create(text(payload), Protocol::Msc3886, life, now)
         .unwrap()
@@ -37,7 +40,7 @@ fn evicted(store: &Store) -> u64 {
 }
 
 /// Sweeps once and says how many went.
-fn sweep(store: &Store, now: Moment, limit: usize) -> usize {
+fn sweep(store: &Store, now: Timestamp, limit: usize) -> usize {
     let mut gone = Vec::new();
     store.sweep(now, limit, &mut gone);
     gone.len()
@@ -48,18 +51,18 @@ fn a_session_lives_through_create_read_write_delete() {
     let store = store(10);
     let (id, first) = create(&store, "a", TTL, at(0));
     assert_eq!(
-        store.read(id, Family::Tagged, at(1)).unwrap().content(),
+        store.read(id, Concurrency::ETag, at(1)).unwrap().content(),
         text("a")
     );
     let second = store.write(id, Some(first.revision()), text("b"), at(2));
     assert_ne!(second.unwrap().revision(), first.revision());
     assert_eq!(
-        store.read(id, Family::Tagged, at(3)).unwrap().content(),
+        store.read(id, Concurrency::ETag, at(3)).unwrap().content(),
         text("b")
     );
-    assert!(store.delete(id, Family::Tagged, at(4)));
-    assert!(!store.delete(id, Family::Tagged, at(4)));
-    assert!(store.read(id, Family::Tagged, at(5)).is_none());
+    assert!(store.delete(id, Concurrency::ETag, at(4)));
+    assert!(!store.delete(id, Concurrency::ETag, at(4)));
+    assert!(store.read(id, Concurrency::ETag, at(5)).is_none());
     let counts = store.counts();
     assert_eq!((counts.created, ended(&store), counts.live), (1, 1, 0));
 }
@@ -78,7 +81,7 @@ fn a_stale_or_foreign_revision_changes_nothing() {
         }
     }
     assert_eq!(
-        store.read(id, Family::Tagged, at(0)).unwrap().content(),
+        store.read(id, Concurrency::ETag, at(0)).unwrap().content(),
         text("b")
     );
 }
@@ -117,10 +120,10 @@ fn what_a_session_was_created_with_repeats_no_write() {
 fn an_expired_session_is_gone_at_once_and_swept_later() {
     let store = store(10);
     let (id, first) = create(&store, "a", TTL, at(0));
-    assert!(store.read(id, Family::Tagged, at(59_999)).is_some());
+    assert!(store.read(id, Concurrency::ETag, at(59_999)).is_some());
     let end = at(60_000);
-    assert!(store.read(id, Family::Tagged, end).is_none());
-    assert!(!store.delete(id, Family::Tagged, end));
+    assert!(store.read(id, Concurrency::ETag, end).is_none());
+    assert!(!store.delete(id, Concurrency::ETag, end));
     let write = store.write(id, Some(first.revision()), text("b"), end);
     assert!(matches!(write, Err(WriteError::NotFound)));
     assert_eq!(store.counts().live, 1);
@@ -132,7 +135,7 @@ fn an_expired_session_is_gone_at_once_and_swept_later() {
 fn an_end_that_was_seen_stays_one_for_who_read_the_clock_before() {
     let store = store(10);
     let (id, first) = create(&store, "a", TTL, at(0));
-    assert!(store.read(id, Family::Tagged, at(60_000)).is_none());
+    assert!(store.read(id, Concurrency::ETag, at(60_000)).is_none());
     let late = store.write(id, Some(first.revision()), text("b"), at(59_999));
     assert!(matches!(late, Err(WriteError::NotFound)));
 }
@@ -171,12 +174,12 @@ fn a_full_store_evicts_what_was_not_used_for_longest() {
     let store = store(2);
     let (old, _) = create(&store, "a", TTL, at(0));
     let (idle, _) = create(&store, "b", TTL, at(1));
-    store.read(old, Family::Tagged, at(2));
+    store.read(old, Concurrency::ETag, at(2));
     let later = 20_000;
     let (new, _) = create(&store, "c", TTL, at(later));
-    assert!(store.read(old, Family::Tagged, at(later)).is_some());
-    assert!(store.read(idle, Family::Tagged, at(later)).is_none());
-    assert!(store.read(new, Family::Tagged, at(later)).is_some());
+    assert!(store.read(old, Concurrency::ETag, at(later)).is_some());
+    assert!(store.read(idle, Concurrency::ETag, at(later)).is_none());
+    assert!(store.read(new, Concurrency::ETag, at(later)).is_some());
     assert_eq!(evicted(&store), 1);
 }
 
@@ -187,12 +190,12 @@ fn a_session_used_within_fifteen_seconds_gives_way_to_none() {
     create(&store, "b", TTL, at(0));
     let made = |now| store.create(text("c"), Protocol::Msc3886, TTL, at(now));
     assert!(matches!(made(15_000), Err(CreateError::Full(1..=3_500))));
-    store.read(polled, Family::Tagged, at(19_000)).unwrap();
+    store.read(polled, Concurrency::ETag, at(19_000)).unwrap();
     let (newer, _) = made(19_000).unwrap();
     let refused = made(33_000);
     assert!(matches!(refused, Err(CreateError::Full(1_000..=5_000))));
     for id in [polled, newer] {
-        assert!(store.read(id, Family::Tagged, at(33_000)).is_some());
+        assert!(store.read(id, Concurrency::ETag, at(33_000)).is_some());
     }
     let counts = store.counts();
     assert_eq!((counts.created, evicted(&store), counts.full), (3, 1, 2));
@@ -204,14 +207,14 @@ fn ended_sessions_make_room_before_any_live_one() {
     let (one, _) = create(&store, "a", TTL, at(0));
     let (two, _) = create(&store, "b", TTL, at(0));
     let (three, _) = create(&store, "c", TTL, at(0));
-    store.delete(three, Family::Tagged, at(1));
-    store.delete(two, Family::Tagged, at(1));
+    store.delete(three, Concurrency::ETag, at(1));
+    store.delete(two, Concurrency::ETag, at(1));
     // Asking for what has ended does not keep its entry.
-    assert!(store.read(two, Family::Tagged, at(2)).is_none());
-    assert!(!store.delete(two, Family::Tagged, at(2)));
+    assert!(store.read(two, Concurrency::ETag, at(2)).is_none());
+    assert!(!store.delete(two, Concurrency::ETag, at(2)));
     create(&store, "d", TTL, at(3));
     create(&store, "e", TTL, at(3));
-    assert!(store.read(one, Family::Tagged, at(4)).is_some());
+    assert!(store.read(one, Concurrency::ETag, at(4)).is_some());
     assert_eq!((evicted(&store), store.counts().live), (0, 3));
 }
 
@@ -221,9 +224,9 @@ fn a_full_store_gives_up_expired_sessions_first() {
     let short = Duration::from_secs(1);
     let (live, _) = create(&store, "a", TTL, at(0));
     let (dead, _) = create(&store, "b", short, at(0));
-    store.read(dead, Family::Tagged, at(10));
+    store.read(dead, Concurrency::ETag, at(10));
     create(&store, "c", TTL, at(2_000));
-    assert!(store.read(live, Family::Tagged, at(2_000)).is_some());
+    assert!(store.read(live, Concurrency::ETag, at(2_000)).is_some());
     assert_eq!((evicted(&store), ended(&store)), (0, 1));
 }
 
@@ -253,7 +256,7 @@ fn a_payload_is_freed_at_once_when_its_session_lets_go_of_it() {
     assert!(b.upgrade().is_none(), "evicted");
     let c = held(third.content());
     drop(third);
-    store.delete(id, Family::Tagged, at(20_000));
+    store.delete(id, Concurrency::ETag, at(20_000));
     assert!(c.upgrade().is_none(), "deleted");
 
     let (_, last) = create(&store, "d", TTL, at(20_000));
@@ -295,7 +298,7 @@ fn msc4388_the_sequence_counts_successful_writes() {
         Err(SequenceError::Conflict)
     );
     assert_eq!(write(&store, id, 1, None, "c"), Ok(2));
-    let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+    let session = store.read(id, Concurrency::SequenceToken, at(1)).unwrap();
     assert_eq!(session.content(), text("c"));
 }
 
@@ -325,7 +328,7 @@ fn msc4388_a_transaction_has_one_outcome_for_the_life_of_the_session() {
     assert_eq!(write(&store, id, 2, Some("one"), "x"), Ok(1));
     assert_eq!(write(&store, id, 0, Some("two"), "y"), Ok(2));
     assert_eq!(write(&store, id, 2, Some("late"), "z"), late);
-    let session = store.read(id, Family::Sequenced, at(1)).unwrap();
+    let session = store.read(id, Concurrency::SequenceToken, at(1)).unwrap();
     assert_eq!(session.content(), text("c"));
 }
 
@@ -341,7 +344,7 @@ fn transactions_are_bounded_and_end_with_their_session() {
     assert_eq!(more, Err(SequenceError::TooMany));
     assert_eq!(write(&store, id, 0, Some("0"), "b"), Ok(1));
     assert_eq!(store.lock().transactions.len(), 1);
-    assert!(store.delete(id, Family::Sequenced, at(2)));
+    assert!(store.delete(id, Concurrency::SequenceToken, at(2)));
     assert!(store.lock().transactions.is_empty());
     let gone = write(&store, id, 0, Some("0"), "b");
     assert_eq!(gone, Err(SequenceError::NotFound));
@@ -352,11 +355,15 @@ fn a_session_answers_to_its_own_family_only() {
     let store = store(2);
     let id = sequenced(&store);
     let (tagged, first) = create(&store, "a", TTL, at(0));
-    assert!(store.read(id, Family::Tagged, at(1)).is_none());
-    assert!(!store.delete(id, Family::Tagged, at(1)));
+    assert!(store.read(id, Concurrency::ETag, at(1)).is_none());
+    assert!(!store.delete(id, Concurrency::ETag, at(1)));
     let foreign = store.write(id, Some(Revision::new(0)), text("b"), at(1));
     assert!(matches!(foreign, Err(WriteError::NotFound)));
-    assert!(store.read(tagged, Family::Sequenced, at(1)).is_none());
+    assert!(
+        store
+            .read(tagged, Concurrency::SequenceToken, at(1))
+            .is_none()
+    );
     let foreign = write(&store, tagged, first.revision().number(), None, "b");
     assert_eq!(foreign, Err(SequenceError::NotFound));
 }
@@ -371,25 +378,25 @@ fn a_store_made_of_what_another_shows_goes_on_where_that_was() {
     assert_eq!(write(&old, second, 0, Some("one"), "b"), Ok(1));
     let late = Err(SequenceError::Conflict);
     assert_eq!(write(&old, second, 0, Some("late"), "b"), late);
-    old.read(first, Family::Tagged, at(30_000)).unwrap();
-    old.delete(deleted, Family::Tagged, at(30_000));
-    let session = old.read(first, Family::Tagged, at(30_000)).unwrap();
+    old.read(first, Concurrency::ETag, at(30_000)).unwrap();
+    old.delete(deleted, Concurrency::ETag, at(30_000));
+    let session = old.read(first, Concurrency::ETag, at(30_000)).unwrap();
     let session = old.write(first, Some(session.revision()), text("x"), at(30_000));
     let session = session.unwrap();
 
     let now = at(70_000);
-    let mut new = Store::with_keys(NonZeroUsize::MIN.saturating_add(1), old.keys());
-    for saved in old.shown(now) {
-        new.add(saved).unwrap();
+    let mut new = Store::with_hasher(NonZeroUsize::MIN.saturating_add(1), old.txn_hasher());
+    for saved in old.snapshots(now) {
+        new.restore(saved).unwrap();
     }
-    assert_eq!(new.shown(now), old.shown(now));
+    assert_eq!(new.snapshots(now), old.snapshots(now));
     assert_eq!(new.counts().live, 2);
-    let again = new.read(first, Family::Tagged, now).unwrap();
+    let again = new.read(first, Concurrency::ETag, now).unwrap();
     let touched = |session: &Session| (session.parts().fetched, session.parts().writes);
     assert_eq!(touched(&again), touched(&session));
     assert_eq!(again.revision(), session.revision());
     assert_eq!(again.expires(), 90_000);
-    assert!(new.read(gone, Family::Tagged, now).is_none());
+    assert!(new.read(gone, Concurrency::ETag, now).is_none());
     assert_eq!(write(&new, second, 7, Some("one"), "z"), Ok(1));
     assert_eq!(write(&new, second, 1, Some("late"), "z"), late);
     // The least recently used of them makes room, and the index knows all.
@@ -406,24 +413,28 @@ fn what_a_store_cannot_hold_is_not_added() {
     let id = sequenced(&old);
     assert_eq!(write(&old, id, 0, Some("one"), "b"), Ok(1));
     create(&old, "a", TTL, at(0));
-    let all = old.shown(at(0));
+    let all = old.snapshots(at(0));
     let mut new = store(1);
-    new.add(all[0].clone()).unwrap();
-    assert_eq!(new.add(all[1].clone()), Err(Unsound), "full");
+    new.restore(all[0].clone()).unwrap();
+    assert_eq!(new.restore(all[1].clone()), Err(InvalidSnapshot), "full");
 
     let mut new = store(3);
-    new.add(all[1].clone()).unwrap();
-    assert_eq!(new.add(all[1].clone()), Err(Unsound), "twice");
+    new.restore(all[1].clone()).unwrap();
+    assert_eq!(new.restore(all[1].clone()), Err(InvalidSnapshot), "twice");
     let mut tagged = all[0].clone();
     tagged.transactions = all[1].transactions.clone();
-    assert_eq!(new.add(tagged), Err(Unsound), "not of this family");
+    assert_eq!(
+        new.restore(tagged),
+        Err(InvalidSnapshot),
+        "not of this family"
+    );
     let mut many = all[1].clone();
     many.id = all[0].id;
     many.transactions = vec![many.transactions[0]; MAX_TRANSACTIONS + 1];
-    assert_eq!(new.add(many), Err(Unsound), "too many");
+    assert_eq!(new.restore(many), Err(InvalidSnapshot), "too many");
     let mut long = all[0].clone();
     long.session.left = u64::MAX;
-    assert_eq!(new.add(long), Err(Unsound), "out of range");
+    assert_eq!(new.restore(long), Err(InvalidSnapshot), "out of range");
     assert_eq!(new.counts().live, 1);
 }
 
@@ -432,7 +443,7 @@ fn an_ended_session_says_why_and_what_was_done_with_it_and_not_its_name() {
     let store = store(1);
     let (id, session) = create(&store, "abc", TTL, at(0));
     for _ in 0..3 {
-        store.read(id, Family::Tagged, at(1_000));
+        store.read(id, Concurrency::ETag, at(1_000));
     }
     let written = store.write(id, Some(session.revision()), text("abcd"), at(9_000));
     written.unwrap();
@@ -456,8 +467,8 @@ fn an_ended_session_says_why_and_what_was_done_with_it_and_not_its_name() {
 #[test]
 fn names_of_transactions_have_the_numbers_of_siphash() {
     // The reference implementation's first vectors.
-    let keys = Keys([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
-    assert_eq!(keys.number(""), 0x726f_db47_dd0e_0e31);
-    assert_eq!(keys.number("\0"), 0x74f8_39c5_93dc_67fd);
-    assert_ne!(Keys::random(), Keys::random());
+    let keys = TxnHasher([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+    assert_eq!(keys.hash(""), 0x726f_db47_dd0e_0e31);
+    assert_eq!(keys.hash("\0"), 0x74f8_39c5_93dc_67fd);
+    assert_ne!(TxnHasher::random(), TxnHasher::random());
 }

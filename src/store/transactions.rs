@@ -6,8 +6,9 @@ use std::num::NonZeroU64;
 
 use super::{Inner, Store, inner};
 use crate::block_pool::{PooledBytes, size_of_blocks};
-use crate::clock::Moment;
-use crate::session::{Content, Family, Revision, SessionId};
+use crate::clock::Timestamp;
+use crate::protocol::Concurrency;
+use crate::session::{Content, Revision, SessionId};
 
 /// Transactions recorded a session. A sign-in takes ten writes at most.
 pub const MAX_TRANSACTIONS: usize = 64;
@@ -41,10 +42,10 @@ pub enum SequenceError {
 /// What turns transactions' names into numbers that nobody can foresee, so
 /// that a record takes 16 bytes, not up to 270.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keys(pub [u64; 2]);
+pub struct TxnHasher(pub [u64; 2]);
 
-impl Keys {
-    /// Keys that nobody knows: the standard library's own cannot be had, but
+impl TxnHasher {
+    /// TxnHasher that nobody knows: the standard library's own cannot be had, but
     /// what they make of anything can.
     #[must_use]
     pub fn random() -> Self {
@@ -54,7 +55,7 @@ impl Keys {
 
     /// The number of a name, by SipHash-2-4: it is the same in every release
     /// of the standard library, and another program goes on with it.
-    pub(super) fn number(self, name: &str) -> u64 {
+    pub(super) fn hash(self, name: &str) -> u64 {
         #[expect(deprecated, reason = "its successor takes no keys")]
         let mut hasher = std::hash::SipHasher::new_with_keys(self.0[0], self.0[1]);
         hasher.write(name.as_bytes());
@@ -65,7 +66,7 @@ impl Keys {
 /// A transaction that was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The number that [`Keys`] make of its name.
+    /// The number that [`TxnHasher`] make of its name.
     pub name: u64,
     /// The number of the revision that it made; none if that was a conflict.
     pub made: Option<NonZeroU64>,
@@ -126,9 +127,9 @@ impl Store {
         id: SessionId,
         write: Sequenced<'_>,
         content: Content,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Revision, SequenceError> {
-        let name = write.transaction.map(|name| self.keys.number(name));
+        let name = write.transaction.map(|name| self.txn_hasher.hash(name));
         let (mut inner, now) = self.enter(now);
         let Inner {
             sessions,
@@ -137,8 +138,8 @@ impl Store {
             counts,
             ..
         } = &mut *inner;
-        let session =
-            inner::live(sessions, id, Family::Sequenced, now).ok_or(SequenceError::NotFound)?;
+        let session = inner::live(sessions, id, Concurrency::SequenceToken, now)
+            .ok_or(SequenceError::NotFound)?;
         let mut recorded = Vec::new();
         if let Some(name) = name {
             recorded = transactions
@@ -183,11 +184,11 @@ impl Store {
         &self,
         id: SessionId,
         transaction: Option<&str>,
-        now: Moment,
+        now: Timestamp,
     ) -> Option<Option<Result<Revision, SequenceError>>> {
-        let name = transaction.map(|name| self.keys.number(name));
+        let name = transaction.map(|name| self.txn_hasher.hash(name));
         let (mut inner, now) = self.enter(now);
-        inner.live(id, Family::Sequenced, now)?;
+        inner.live(id, Concurrency::SequenceToken, now)?;
         let records = inner.transactions.get(&id);
         Some(name.and_then(|name| outcome_of(&records?.to_vec(), name)))
     }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use std::{env, thread};
 
 use httpdate::HttpDate;
-use rendezvousd::clock::{Clock, Moment};
-use rendezvousd::session::{Content, Family, Protocol, Revision, Session, SessionId};
+use rendezvousd::clock::{Clock, Timestamp};
+use rendezvousd::protocol::{Concurrency, Protocol};
+use rendezvousd::session::{Content, Revision, Session, SessionId};
 use rendezvousd::store::{Store, WriteError};
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
@@ -51,7 +52,7 @@ fn main() {
     }
 }
 
-fn answer(request: &mut Request, store: &Store, now: Moment) -> Answer {
+fn answer(request: &mut Request, store: &Store, now: Timestamp) -> Answer {
     if *request.method() == Method::Post {
         let content = content(request);
         let create = |content| store.create(content, Protocol::Msc3886, LIFETIME, now).ok();
@@ -77,8 +78,8 @@ fn answer(request: &mut Request, store: &Store, now: Moment) -> Answer {
                 Err(WriteError::NotFound) => plain(404),
             }
         }
-        Method::Delete if store.delete(id, Family::Tagged, now) => plain(204),
-        Method::Get => match store.read(id, Family::Tagged, now) {
+        Method::Delete if store.delete(id, Concurrency::ETag, now) => plain(204),
+        Method::Get => match store.read(id, Concurrency::ETag, now) {
             Some(session) if tag(request, "If-None-Match") == Some(session.revision()) => {
                 state(plain(304), &session, now)
             }
@@ -133,8 +134,8 @@ fn with_common(answer: Answer) -> Answer {
     })
 }
 
-fn state(answer: Answer, session: &Session, now: Moment) -> Answer {
-    let date = |steady| HttpDate::from(now.wall_at(steady));
+fn state(answer: Answer, session: &Session, now: Timestamp) -> Answer {
+    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     answer
         .with_header(field("ETag", format_args!("\"{}\"", session.revision())))
         .with_header(field("Expires", date(session.expires())))

@@ -15,9 +15,10 @@ use std::num::NonZeroUsize;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rendezvousd::clock::Moment;
+use rendezvousd::clock::Timestamp;
+use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::reaper::BATCH;
-use rendezvousd::session::{Content, Family, Protocol, Revision, SessionId};
+use rendezvousd::session::{Content, Revision, SessionId};
 use rendezvousd::store::Store;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -82,7 +83,7 @@ fn rate(sessions: usize, threads: usize) -> f64 {
                         // A conflict, where it was written before, costs the same.
                         let _ = store.write(id, Some(revision), content.clone(), at(1_000));
                     } else {
-                        store.read(id, Family::Tagged, at(1_000));
+                        store.read(id, Concurrency::ETag, at(1_000));
                     }
                 }
             });
@@ -136,7 +137,7 @@ fn measure(sessions: usize) -> Vec<Row> {
         let (id, revision) = known[place];
         read.time(|| {
             store
-                .read(id, Family::Tagged, at(1_000))
+                .read(id, Concurrency::ETag, at(1_000))
                 .expect("a live session")
         });
         let written = write.time(|| {
@@ -160,8 +161,11 @@ fn measure(sessions: usize) -> Vec<Row> {
     vec![fill, read, write, evict, sweep]
 }
 
-fn at(steady: u64) -> Moment {
-    Moment { steady, wall: 0 }
+fn at(monotonic_ms: u64) -> Timestamp {
+    Timestamp {
+        monotonic_ms,
+        unix_ms: 0,
+    }
 }
 
 /// The times of one operation.

@@ -21,7 +21,8 @@ use tiny_http::Method;
 use super::Deadlines;
 use super::counters::{Counted, Phase};
 use crate::block_pool::PooledBytes;
-use crate::http::{Decoder, Ending, Handler, Peer, Refusal, Request, Step};
+use crate::client::Peer;
+use crate::http::{Decoder, Handler, Persistence, Rejection, Request, Step};
 pub(in crate::server) use context::INPUT;
 
 /// Answers to pipelined requests are collected up to this many bytes and
@@ -210,7 +211,7 @@ impl<T: Transport> Connection<T> {
         context.counters.late.fetch_add(1, Ordering::Relaxed);
         context.output.clear();
         self.decoder.resume(std::mem::take(&mut context.buffer));
-        self.refuse(Refusal::LATE, context);
+        self.reject(Rejection::LATE, context);
         context.buffer = self.decoder.suspend();
         match self.send(&context.output) {
             Ok(()) => self.drive(context),
@@ -284,29 +285,30 @@ impl<T: Transport> Connection<T> {
             let step = self.decoder.step(
                 |head| handler.body_limit(head),
                 |request| {
-                    let ending = ending(request, context.stopping);
-                    let response = catch_unwind(AssertUnwindSafe(|| handler.answer(request, peer)));
+                    let persistence = persistence(request, context.stopping);
+                    let response =
+                        catch_unwind(AssertUnwindSafe(|| handler.respond(request, peer)));
                     let response = response.unwrap_or_else(|_| {
                         context.counters.panics.fetch_add(1, Ordering::Relaxed);
-                        handler.refuse(Refusal::FAILED)
+                        handler.reject(Rejection::FAILED)
                     });
                     let head = request.head.method == Method::Head;
-                    response.write(head, ending, &context.date, output);
-                    ending
+                    response.write(head, persistence, &context.date, output);
+                    persistence
                 },
             );
             match step {
                 Step::More => break,
                 Step::Continue => output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
-                Step::Done(ending) => {
+                Step::Done(persistence) => {
                     answered += 1;
-                    if ending == Ending::Close {
+                    if persistence == Persistence::Close {
                         self.stage = Stage::Closing;
                     }
                 }
-                Step::Refused(refusal) => {
+                Step::Refused(rejection) => {
                     context.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    self.refuse(refusal, context);
+                    self.reject(rejection, context);
                 }
             }
         }
@@ -332,10 +334,10 @@ impl<T: Transport> Connection<T> {
         context.counters.answered.count(begin.elapsed(), answered);
     }
 
-    fn refuse<H: Handler>(&mut self, refusal: Refusal, context: &mut Context<H>) {
+    fn reject<H: Handler>(&mut self, rejection: Rejection, context: &mut Context<H>) {
         let head = self.decoder.is_head();
-        let response = context.handler.refuse(refusal);
-        response.write(head, Ending::Close, &context.date, &mut context.output);
+        let response = context.handler.reject(rejection);
+        response.write(head, Persistence::Close, &context.date, &mut context.output);
         self.stage = Stage::Refusing;
     }
 
@@ -424,12 +426,12 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-fn ending(request: &Request<'_, '_>, stopping: bool) -> Ending {
+fn persistence(request: &Request<'_, '_>, stopping: bool) -> Persistence {
     if stopping || !request.head.keep_alive {
-        Ending::Close
+        Persistence::Close
     } else if request.head.version.1 == 0 {
-        Ending::StaySaid
+        Persistence::KeepAliveExplicit
     } else {
-        Ending::Stay
+        Persistence::KeepAlive
     }
 }

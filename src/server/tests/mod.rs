@@ -15,7 +15,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::http::{Body, Head, Peer, Refusal, Request, Response};
+use crate::client::Peer;
+use crate::http::{Body, Head, Rejection, Request, Response};
 
 /// Echoes bodies, and does as paths say.
 struct Echo;
@@ -30,7 +31,7 @@ impl Handler for Echo {
         }
     }
 
-    fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
@@ -51,8 +52,8 @@ impl Handler for Echo {
         Response::new(200, "").with(Body::Text(text))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
-        Response::new(refusal.status.0, "").with(Body::Text(refusal.reason.into()))
+    fn reject(&self, rejection: Rejection) -> Response {
+        Response::new(rejection.status.0, "").with(Body::Text(rejection.reason.into()))
     }
 }
 

@@ -9,10 +9,11 @@ use mio::Token;
 use rustix::io::Errno;
 
 use super::{WAKER, Worker};
-use crate::http::{Handler, Peer};
+use crate::client::Peer;
+use crate::http::Handler;
 use crate::server::connection::Connection;
 use crate::server::crowd::Errand;
-use crate::server::descriptors::spare;
+use crate::server::fds::reserve_fd;
 use crate::server::listener::{Acceptor, Stream};
 
 /// How many connections more than its share a worker may have and still
@@ -84,7 +85,7 @@ impl<H: Handler> Worker<H> {
         let full = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         let full = full.map(|errno| Some(errno.raw_os_error()));
         let full = full.contains(&error.raw_os_error());
-        if !full || (self.spare.take().or_else(spare).is_none() && !self.evict_idle()) {
+        if !full || (self.spare.take().or_else(reserve_fd).is_none() && !self.evict_idle()) {
             self.doors[index].paused_until = Some(self.context.now + PAUSE);
             return;
         }
@@ -98,7 +99,7 @@ impl<H: Handler> Worker<H> {
             }
             Err(_) => self.doors[index].paused_until = Some(self.context.now + PAUSE),
         }
-        self.spare = spare();
+        self.spare = reserve_fd();
     }
 
     fn warn(&self, error: &io::Error) {

@@ -15,7 +15,7 @@ use mio::{Events, Poll, Token};
 use super::Settings;
 use super::connection::{Connection, Context, Next};
 use super::crowd::Crowd;
-use super::descriptors::spare;
+use super::fds::reserve_fd;
 use super::listener::{Listener, Stream};
 use super::pool::Pool;
 use crate::clock;
@@ -103,7 +103,7 @@ impl<H: Handler> Worker<H> {
             pool: Pool::new(),
             buffers: settings.buffers(),
             crowd,
-            spare: spare(),
+            spare: reserve_fd(),
             context,
             next_second: Instant::now(),
             queue: VecDeque::new(),
@@ -204,7 +204,7 @@ impl<H: Handler> Worker<H> {
         self.context.now = Instant::now();
         // The wall clock is read but once a second.
         if self.context.now >= self.next_second {
-            let now = clock::wall();
+            let now = clock::system_time();
             let part = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             let rest = SECOND - Duration::from_nanos(part.subsec_nanos().into());
             self.next_second = self.context.now + rest;

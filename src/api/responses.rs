@@ -3,7 +3,7 @@
 use tiny_http::Method;
 
 use crate::http::{Body, Head, Response};
-use crate::session::Protocol;
+use crate::protocol::Protocol;
 
 /// On every answer of every path.
 ///
@@ -98,7 +98,7 @@ pub(super) fn too_large() -> Response {
 }
 
 /// The client has created as many sessions as it may.
-pub(super) fn limited(protocol: Protocol, wait: u64) -> Response {
+pub(super) fn rate_limited(protocol: Protocol, wait: u64) -> Response {
     let code = match protocol {
         Protocol::Msc4388 => "M_LIMIT_EXCEEDED",
         Protocol::Msc3886 | Protocol::Msc4108 => "M_UNKNOWN",

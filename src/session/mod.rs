@@ -1,282 +1,24 @@
 //! One rendezvous session: an opaque payload with a media type, a revision
 //! and a rule for its end.
 
-use std::borrow::Cow;
-use std::fmt;
+mod content;
+mod id;
+
+pub use content::Content;
+pub use id::{Revision, SessionId};
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::block_pool::{PooledBytes, size_of_blocks};
-use crate::clock::{Moment, millis};
-
-/// The name of a session: 128 random bits, because whoever knows the name
-/// may read and write the session (MSC3886, "Security considerations").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId([u8; 16]);
-
-impl SessionId {
-    /// Characters of an id in a URL: base64url without padding.
-    pub const LENGTH: usize = 22;
-
-    /// Makes an id of the given bits.
-    #[must_use]
-    pub const fn new(bits: [u8; 16]) -> Self {
-        Self(bits)
-    }
-
-    /// The bits it is made of.
-    #[must_use]
-    pub const fn bits(self) -> [u8; 16] {
-        self.0
-    }
-
-    /// Reads an id as it stands in a URL; `None` for anything that
-    /// [`fmt::Display`] would not have written.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != Self::LENGTH {
-            return None;
-        }
-        let mut bits = [0; 16];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut bits) {
-            Ok(16) => Some(Self(bits)),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; Self::LENGTH];
-        let length = URL_SAFE_NO_PAD
-            .encode_slice(self.0, &mut text)
-            .map_err(|_| fmt::Error)?;
-        f.write_str(str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
-    }
-}
-
-/// Which write of a session this is.
-///
-/// In the tagged family the first revision of a session is a random 64-bit
-/// number and each write adds one, so the number alone is unique to session
-/// and revision and says nothing about the payload. An `ETag` is this number
-/// in hexadecimal. In the sequenced family it counts the writes from 0, and a
-/// sequence token is it in decimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Revision(u64);
-
-impl Revision {
-    /// Characters of a revision's text.
-    pub const LENGTH: usize = 16;
-
-    /// Starts a session's count at the given number.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The revision that the next write makes.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
-
-    /// Reads a revision's text; `None` for anything that [`fmt::Display`]
-    /// would not have written.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != Self::LENGTH || !text.bytes().all(digits) {
-            return None;
-        }
-        u64::from_str_radix(text, 16).ok().map(Self)
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// A payload and its media type, shared between the store and the answers
-/// that are being sent, never changed.
-///
-/// The bytes are in the block pool: the payload and, unless it is one of the
-/// usual ones, the media type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    bytes: Arc<PooledBytes>,
-    media_type: MediaType,
-}
-
-/// A media type: its length behind the payload, or [`Self::USUAL`] and its
-/// place in [`USUAL_TYPES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct MediaType(u8);
-
-/// Media types that nearly all payloads have.
-const USUAL_TYPES: [&str; 3] = ["text/plain", "application/json", "application/octet-stream"];
-
-impl MediaType {
-    const USUAL: u8 = 128;
-
-    /// Its bytes behind the payload.
-    fn len(self) -> usize {
-        match self.0 {
-            length @ 0..Self::USUAL => length.into(),
-            _ => 0,
-        }
-    }
-
-    fn usual(self) -> Option<&'static str> {
-        let place = self.0.checked_sub(Self::USUAL)?;
-        USUAL_TYPES.get(usize::from(place)).copied()
-    }
-}
-
-impl Content {
-    /// The largest payload there can be, in bytes. Payloads are some hundred
-    /// bytes of key exchange.
-    pub const MAX_PAYLOAD: usize = 1024 * 1024;
-
-    /// The longest media type kept, in bytes; longer ones do not occur, and
-    /// the memory a session takes must be known.
-    pub const MAX_TYPE: usize = 127;
-
-    /// Copies a payload and its media type; `None` when the type is longer
-    /// than [`Self::MAX_TYPE`].
-    #[must_use]
-    pub fn new(payload: &[u8], media_type: &str) -> Option<Self> {
-        let usual = USUAL_TYPES.iter().position(|usual| *usual == media_type);
-        let (number, kept) = match usual {
-            Some(place) => (usize::from(MediaType::USUAL) + place, ""),
-            None if media_type.len() <= Self::MAX_TYPE => (media_type.len(), media_type),
-            None => return None,
-        };
-        Some(Self {
-            bytes: Arc::new(PooledBytes::new(&[payload, kept.as_bytes()])),
-            media_type: MediaType(u8::try_from(number).ok()?),
-        })
-    }
-
-    /// The most that contents with payloads of `payload` bytes take in the
-    /// block pool, in bytes.
-    #[must_use]
-    pub const fn ceiling(payload: usize) -> usize {
-        size_of_blocks(payload + Self::MAX_TYPE)
-    }
-
-    /// Length of the payload, in bytes.
-    #[must_use]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "empty payloads are nothing special"
-    )]
-    pub fn len(&self) -> usize {
-        self.bytes.len() - self.media_type.len()
-    }
-
-    /// Appends the payload, byte for byte as it was written.
-    pub fn copy_to(&self, out: &mut Vec<u8>) {
-        self.bytes.copy_to(0, self.len(), out);
-    }
-
-    /// A copy of the payload.
-    #[must_use]
-    pub fn payload(&self) -> Vec<u8> {
-        let mut payload = Vec::new();
-        self.copy_to(&mut payload);
-        payload
-    }
-
-    /// The media type.
-    #[must_use]
-    pub fn media_type(&self) -> Cow<'static, str> {
-        if let Some(usual) = self.media_type.usual() {
-            return usual.into();
-        }
-        let mut text = Vec::new();
-        self.bytes.copy_to(self.len(), self.bytes.len(), &mut text);
-        String::from_utf8(text).unwrap_or_default().into()
-    }
-}
-
-#[cfg(test)]
-impl Content {
-    /// The allocation, for tests that watch it go.
-    pub(crate) fn shared(&self) -> Arc<PooledBytes> {
-        Arc::clone(&self.bytes)
-    }
-}
-
-/// The protocol that a session was made over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// MSC3886: any media type, entity tags.
-    Msc3886,
-    /// MSC4108 in its text of 2024: `text/plain`, entity tags.
-    Msc4108,
-    /// MSC4388: JSON bodies, sequence tokens.
-    Msc4388,
-}
-
-/// What tells the revisions of a session apart on the wire. A session
-/// answers to requests of its own family only: a payload of any bytes has no
-/// JSON form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Entity tags.
-    Tagged,
-    /// Sequence tokens.
-    Sequenced,
-}
-
-impl Protocol {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Msc3886, Self::Msc4108, Self::Msc4388];
-
-    /// The number of its proposal.
-    #[must_use]
-    pub fn number(self) -> u16 {
-        match self {
-            Self::Msc3886 => 3886,
-            Self::Msc4108 => 4108,
-            Self::Msc4388 => 4388,
-        }
-    }
-
-    /// Whether every write gives the session its whole life again (MSC3886).
-    /// In MSC4108 and MSC4388 the end stands from the beginning: clients read
-    /// the expiry once.
-    #[must_use]
-    pub fn renews(self) -> bool {
-        self == Self::Msc3886
-    }
-
-    /// The family it belongs to.
-    #[must_use]
-    pub fn family(self) -> Family {
-        match self {
-            Self::Msc3886 | Self::Msc4108 => Family::Tagged,
-            Self::Msc4388 => Family::Sequenced,
-        }
-    }
-}
+use crate::block_pool::PooledBytes;
+use crate::clock::{Timestamp, millis};
+use crate::protocol::Protocol;
+use content::MediaType;
 
 /// Two seconds, near enough. In 16 bits they wrap after 37 hours, and no
 /// session lives so long: one byte more and all would be 8 larger.
-fn tick(now: Moment) -> u16 {
-    u16::try_from((now.steady >> TICK) & 0xffff).unwrap_or_default()
+fn tick(now: Timestamp) -> u16 {
+    u16::try_from((now.monotonic_ms >> TICK) & 0xffff).unwrap_or_default()
 }
 
 /// A tick is two to the power of this many milliseconds.
@@ -296,7 +38,7 @@ pub struct Session {
     /// None once it has ended.
     bytes: Option<Arc<PooledBytes>>,
     revision: Revision,
-    /// The end, in milliseconds on the steady clock, in the lower
+    /// The end, in milliseconds on the monotonic clock, in the lower
     /// [`END_BITS`]; in the bit above, whether the first payload was fetched.
     end_and_fetched: u64,
     /// From the last write to the end, in milliseconds, in the lower
@@ -328,7 +70,7 @@ pub struct Parts {
     pub revision: Revision,
     /// The protocol it was made over.
     pub protocol: Protocol,
-    /// From when on it is gone, in milliseconds on the steady clock.
+    /// From when on it is gone, in milliseconds on the monotonic clock.
     pub expires: u64,
     /// From the last write to the end, in milliseconds.
     pub left: u64,
@@ -353,14 +95,14 @@ impl Session {
         first: Revision,
         protocol: Protocol,
         lifetime: Duration,
-        now: Moment,
+        now: Timestamp,
     ) -> Self {
         let left = millis(lifetime.min(Self::MAX_LIFETIME));
         Self::pack(Parts {
             content,
             revision: first,
             protocol,
-            expires: now.steady + left,
+            expires: now.monotonic_ms + left,
             left,
             used: tick(now),
             fetched: false,
@@ -431,13 +173,13 @@ impl Session {
         self.revision
     }
 
-    /// When that was, in milliseconds on the steady clock.
+    /// When that was, in milliseconds on the monotonic clock.
     #[must_use]
     pub fn modified(&self) -> u64 {
         self.expires() - self.left()
     }
 
-    /// From when on the session is gone, in milliseconds on the steady clock.
+    /// From when on the session is gone, in milliseconds on the monotonic clock.
     #[must_use]
     pub fn expires(&self) -> u64 {
         self.end_and_fetched & lower(END_BITS)
@@ -474,7 +216,7 @@ impl Session {
     }
 
     /// Takes note of a use.
-    pub fn touch(&mut self, now: Moment) {
+    pub fn touch(&mut self, now: Timestamp) {
         self.used = tick(now);
     }
 
@@ -490,19 +232,19 @@ impl Session {
     /// little more; 0 if it is. Clients poll once a second, so one that has
     /// been silent for so long is likely gone.
     #[must_use]
-    pub fn busy(&self, now: Moment) -> u64 {
+    pub fn busy(&self, now: Timestamp) -> u64 {
         let ago = tick(now).wrapping_sub(self.used);
         if ago >= BUSY {
             return 0;
         }
-        let end = (now.steady >> TICK) + u64::from(BUSY - ago);
-        (end << TICK) - now.steady
+        let end = (now.monotonic_ms >> TICK) + u64::from(BUSY - ago);
+        (end << TICK) - now.monotonic_ms
     }
 
     /// Whether the session still answers.
     #[must_use]
-    pub fn is_live(&self, now: Moment) -> bool {
-        now.steady < self.expires()
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now.monotonic_ms < self.expires()
     }
 
     /// Ends the session at once and returns its parts as they were, for the
@@ -520,7 +262,7 @@ impl Session {
     /// Puts new content in place and returns the old, for the caller to drop
     /// outside its lock.
     #[must_use]
-    pub fn replace(&mut self, content: Content, now: Moment) -> Content {
+    pub fn replace(&mut self, content: Content, now: Timestamp) -> Content {
         let old = Content {
             bytes: self.bytes.replace(content.bytes).unwrap_or_default(),
             media_type: std::mem::replace(&mut self.media_type, content.media_type),
@@ -528,9 +270,9 @@ impl Session {
         self.revision = self.revision.next();
         self.writes = self.writes.saturating_add(1);
         if self.protocol().renews() {
-            self.set_expires(now.steady + self.left());
+            self.set_expires(now.monotonic_ms + self.left());
         } else {
-            let left = self.expires().saturating_sub(now.steady);
+            let left = self.expires().saturating_sub(now.monotonic_ms);
             self.set_left(left.min(self.left()));
         }
         old
@@ -541,8 +283,11 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn at(steady: u64) -> Moment {
-        Moment { steady, wall: 0 }
+    fn at(monotonic_ms: u64) -> Timestamp {
+        Timestamp {
+            monotonic_ms,
+            unix_ms: 0,
+        }
     }
 
     fn content(text: &str) -> Content {

@@ -15,7 +15,7 @@ const OPERATOR: u64 = 32;
 
 /// The room that the descriptor limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct FdBudget {
     /// Connections that fit, at most as many as were asked for.
     pub connections: usize,
     /// The limit it would take for all that were asked for.
@@ -28,7 +28,12 @@ pub struct Room {
 /// connections over so many listeners shared by so many workers, beside an
 /// operator's port if there is one. To be called before there are threads.
 #[must_use]
-pub fn make_room(connections: usize, listeners: usize, workers: usize, operator: bool) -> Room {
+pub fn reserve_fds(
+    connections: usize,
+    listeners: usize,
+    workers: usize,
+    operator: bool,
+) -> FdBudget {
     let others = OTHERS + if operator { OPERATOR } else { 0 };
     // A worker has a poll, a waker, a spare and a handle to each listener, and
     // is asked whether it works, by systemd and by the operator at once.
@@ -36,9 +41,9 @@ pub fn make_room(connections: usize, listeners: usize, workers: usize, operator:
     let fixed = others + (listeners + workers * (listeners + 3 + probes)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
-    grow_table(needed.min(limit));
+    presize_fd_table(needed.min(limit));
     let fitting = usize::try_from(limit.saturating_sub(fixed)).unwrap_or(usize::MAX);
-    Room {
+    FdBudget {
         connections: connections.min(fitting).max(1),
         needed,
         limit,
@@ -67,15 +72,15 @@ fn raise(needed: u64) -> u64 {
 /// threads, whoever opens the descriptor that it has no room for waits until
 /// all processors have taken note: 10 to 30 ms at every doubling, in which a
 /// worker answers nobody.
-fn grow_table(descriptors: u64) {
+fn presize_fd_table(descriptors: u64) {
     let last = i32::try_from(descriptors.saturating_sub(1)).unwrap_or(i32::MAX);
-    if let Some(file) = spare() {
+    if let Some(file) = reserve_fd() {
         // Closed at once. Without it things are slower, not worse.
         let _ = fcntl_dupfd_cloexec(file, last);
     }
 }
 
 /// A descriptor of no other use.
-pub(super) fn spare() -> Option<File> {
+pub(super) fn reserve_fd() -> Option<File> {
     File::open("/dev/null").ok()
 }

@@ -1,11 +1,12 @@
 //! How many sessions a client may create: a token bucket for each, in a
 //! bounded table. Nothing here reads a clock.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
+
+use crate::client::Client;
 
 /// Buckets held. Those beyond are forgotten, the least recently used first: a
 /// client with more networks than that gets each one's burst again, and meets
@@ -19,51 +20,6 @@ const BUCKETS: NonZeroUsize = NonZeroUsize::new(14 * 1024).unwrap();
 /// its part of the table, which has 17 bytes a slot, and of the one of 16 Ki
 /// slots that it grows from.
 pub const SIZE: u64 = BUCKETS.get() as u64 * 108;
-
-/// Who counts as one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Client {
-    /// Whoever uses a Unix socket.
-    Local,
-    /// An IPv4 address.
-    V4(u32),
-    /// An IPv6 network of 64 bits, the least that a customer is given
-    /// (RFC 6177, section 2): addresses in it cost nothing.
-    V6(u64),
-}
-
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.to_bits()),
-            IpAddr::V6(address) => match ipv4_inside(address) {
-                Some(address) => Self::V4(address.to_bits()),
-                None => Self::V6((address.to_bits() >> 64) as u64),
-            },
-        }
-    }
-}
-
-/// The IPv4 address of a host that comes through a transition mechanism.
-/// Anybody with an IPv4 address has the IPv6 addresses made of it as well.
-fn ipv4_inside(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    match address.segments() {
-        // 6to4 (RFC 3056, section 2).
-        [0x2002, high, low, ..] => Some(join(high, low)),
-        // Teredo (RFC 4380, section 4): the client's address with its bits
-        // inverted.
-        [0x2001, 0, .., high, low] => Some(join(!high, !low)),
-        // A translator's clients: the well-known prefix (RFC 6052, section
-        // 2.1) and the one for local use (RFC 8215). RFC 6052 lets an operator
-        // embed the address higher up in the latter, at a prefix of 48, 56 or
-        // 64 bits; assumed is one of 96 as in the former, the usual choice.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, .., high, low] => {
-            Some(join(high, low))
-        }
-        _ => None,
-    }
-}
 
 /// What a creation is counted against: an IPv4 address, an IPv6 network, or
 /// all users of Unix sockets, with a length of 0.
@@ -97,7 +53,7 @@ impl Bucket {
 
 /// How much a client may create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimit {
     /// Sessions a minute, in the long run; not 0.
     pub rate: u32,
     /// Sessions at once, by who has created none for a while; not 0.
@@ -110,7 +66,7 @@ pub struct Allowance {
 /// it on by what one session costs, and it may not be further away than what
 /// a burst costs (the generic cell rate algorithm, ITU-T I.371).
 #[derive(Debug)]
-pub struct Quota {
+pub struct RateLimiter {
     /// What one session costs a /48, in sixteenths of a microsecond.
     cost: u64,
     /// What a burst costs in that unit, the same for all: a wider network's
@@ -122,14 +78,14 @@ pub struct Quota {
 /// Sixteenths of a microsecond in a millisecond.
 const MILLISECOND: u64 = 16_000;
 
-impl Quota {
+impl RateLimiter {
     /// A quota that nobody has used yet.
     #[must_use]
-    pub fn new(allowance: Allowance) -> Self {
-        let cost = 60_000_000 / u64::from(allowance.rate.max(1));
+    pub fn new(rate_limit: RateLimit) -> Self {
+        let cost = 60_000_000 / u64::from(rate_limit.rate.max(1));
         Self {
             cost,
-            burst: 16 * cost * u64::from(allowance.burst.max(1)),
+            burst: 16 * cost * u64::from(rate_limit.burst.max(1)),
             full_at: Mutex::new(LruCache::new(BUCKETS)),
         }
     }
@@ -140,8 +96,8 @@ impl Quota {
     /// # Errors
     /// Nothing is taken from any, and there will be enough in all of them in
     /// so many milliseconds.
-    pub fn take(&self, client: Client, steady: u64) -> Result<(), u64> {
-        let now = steady * MILLISECOND;
+    pub fn try_acquire(&self, client: Client, monotonic_ms: u64) -> Result<(), u64> {
+        let now = monotonic_ms * MILLISECOND;
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let next = Bucket::of(client).map(|bucket| {
             let (bucket, share) = bucket?;
@@ -163,53 +119,55 @@ impl Quota {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn client(text: &str) -> Client {
         text.parse::<IpAddr>().unwrap().into()
     }
 
-    fn quota(rate: u32, burst: u32) -> Quota {
-        Quota::new(Allowance { rate, burst })
+    fn rate_limiter(rate: u32, burst: u32) -> RateLimiter {
+        RateLimiter::new(RateLimit { rate, burst })
     }
 
     /// How many of a hundred attempts at one time succeed.
-    fn taken(quota: &Quota, client: Client, steady: u64) -> usize {
+    fn taken(rate_limiter: &RateLimiter, client: Client, monotonic_ms: u64) -> usize {
         (0..100)
-            .filter(|_| quota.take(client, steady).is_ok())
+            .filter(|_| rate_limiter.try_acquire(client, monotonic_ms).is_ok())
             .count()
     }
 
     #[test]
     fn a_burst_and_then_the_rate() {
-        let quota = quota(20, 30);
+        let rate_limiter = rate_limiter(20, 30);
         let one = client("192.0.2.1");
-        assert_eq!(taken(&quota, one, 5_000), 30);
-        assert_eq!(quota.take(one, 5_000), Err(3_000));
-        assert_eq!(quota.take(one, 7_001), Err(999));
-        assert_eq!(taken(&quota, one, 8_000), 1);
-        assert_eq!(taken(&quota, one, 68_000), 20);
+        assert_eq!(taken(&rate_limiter, one, 5_000), 30);
+        assert_eq!(rate_limiter.try_acquire(one, 5_000), Err(3_000));
+        assert_eq!(rate_limiter.try_acquire(one, 7_001), Err(999));
+        assert_eq!(taken(&rate_limiter, one, 8_000), 1);
+        assert_eq!(taken(&rate_limiter, one, 68_000), 20);
         // A bucket holds no more than a burst.
-        assert_eq!(taken(&quota, one, 86_400_000), 30);
+        assert_eq!(taken(&rate_limiter, one, 86_400_000), 30);
     }
 
     #[test]
     fn the_wait_that_is_told_is_enough_and_no_more() {
         for (rate, burst) in [(1, 1), (7, 3), (1_000, 1), (60_000, 60_000)] {
-            let quota = quota(rate, burst);
+            let rate_limiter = rate_limiter(rate, burst);
             let one = client("192.0.2.1");
-            while quota.take(one, 10).is_ok() {}
-            let wait = quota.take(one, 10).unwrap_err();
+            while rate_limiter.try_acquire(one, 10).is_ok() {}
+            let wait = rate_limiter.try_acquire(one, 10).unwrap_err();
             if wait > 1 {
-                assert!(quota.take(one, 10 + wait - 1).is_err());
+                assert!(rate_limiter.try_acquire(one, 10 + wait - 1).is_err());
             }
-            assert_eq!(quota.take(one, 10 + wait), Ok(()));
+            assert_eq!(rate_limiter.try_acquire(one, 10 + wait), Ok(()));
         }
     }
 
     #[test]
     fn clients_do_not_share_but_the_addresses_of_one_network_do() {
-        let quota = quota(20, 30);
+        let rate_limiter = rate_limiter(20, 30);
         for (address, expected) in [
             ("2001:db8:0:1::1", 30),
             ("2001:db8:0:1:ffff::2", 0),
@@ -218,9 +176,13 @@ mod tests {
             ("::ffff:192.0.2.1", 0),
             ("192.0.2.2", 30),
         ] {
-            assert_eq!(taken(&quota, client(address), 0), expected, "{address}");
+            assert_eq!(
+                taken(&rate_limiter, client(address), 0),
+                expected,
+                "{address}"
+            );
         }
-        assert_eq!(taken(&quota, Client::Local, 0), 30);
+        assert_eq!(taken(&rate_limiter, Client::Local, 0), 30);
     }
 
     #[test]
@@ -263,17 +225,17 @@ mod tests {
         ] {
             // A minute's worth that does not divide by sixteen.
             for (rate, burst) in [(20, 30), (7, 3)] {
-                let quota = quota(rate, burst);
-                let taken_by_all = |steady| -> u32 {
+                let rate_limiter = rate_limiter(rate, burst);
+                let taken_by_all = |monotonic_ms| -> u32 {
                     let clients = subnets.iter().map(|subnet| address(1, *subnet));
-                    let taken = clients.map(|client| taken(&quota, client, steady));
+                    let taken = clients.map(|client| taken(&rate_limiter, client, monotonic_ms));
                     u32::try_from(taken.sum::<usize>()).unwrap()
                 };
                 assert_eq!(taken_by_all(0), all * burst, "{subnets:x?}");
                 let minute = taken_by_all(60_000);
                 assert_eq!(minute, all * rate.min(burst), "{subnets:x?}");
                 // The next organization's are its own.
-                let others = taken(&quota, address(2, 0x100), 0);
+                let others = taken(&rate_limiter, address(2, 0x100), 0);
                 assert_eq!(others, burst as usize);
             }
         }
@@ -281,41 +243,41 @@ mod tests {
 
     #[test]
     fn a_creation_takes_from_all_its_buckets_or_from_none() {
-        let quota = quota(20, 3);
+        let rate_limiter = rate_limiter(20, 3);
         let address = |subnet: u16| client(&format!("2001:db8:0:{subnet:x}::1"));
         for subnet in 0..4 {
-            assert_eq!(taken(&quota, address(subnet), 0), 3);
+            assert_eq!(taken(&rate_limiter, address(subnet), 0), 3);
         }
         // The /56 is used up. A client of it that has taken nothing waits for
         // that, one that has used up its own for this.
-        assert_eq!(quota.take(address(4), 0), Err(750));
-        assert_eq!(quota.take(address(0), 0), Err(3_000));
-        assert_eq!(taken(&quota, address(4), 749), 0);
+        assert_eq!(rate_limiter.try_acquire(address(4), 0), Err(750));
+        assert_eq!(rate_limiter.try_acquire(address(0), 0), Err(3_000));
+        assert_eq!(taken(&rate_limiter, address(4), 749), 0);
         // What was refused took nothing and left nothing behind.
-        assert_eq!(quota.full_at.lock().unwrap().len(), 4 + 2);
-        assert_eq!(taken(&quota, address(5), 750), 1);
-        assert_eq!(quota.take(address(4), 750), Err(750));
-        let next_56 = (0x100..0x10f).map(|subnet| taken(&quota, address(subnet), 750));
+        assert_eq!(rate_limiter.full_at.lock().unwrap().len(), 4 + 2);
+        assert_eq!(taken(&rate_limiter, address(5), 750), 1);
+        assert_eq!(rate_limiter.try_acquire(address(4), 750), Err(750));
+        let next_56 = (0x100..0x10f).map(|subnet| taken(&rate_limiter, address(subnet), 750));
         assert_eq!(next_56.sum::<usize>(), 12);
         // The /48 has had 25, and the time since the start gave it back four.
         let others = (0x200..0x1200).step_by(0x80);
-        let others = others.map(|subnet| taken(&quota, address(subnet), 750));
+        let others = others.map(|subnet| taken(&rate_limiter, address(subnet), 750));
         assert_eq!(others.sum::<usize>(), 48 + 4 - 25);
-        assert_eq!(quota.take(address(0x1500), 750), Err(188));
+        assert_eq!(rate_limiter.try_acquire(address(0x1500), 750), Err(188));
     }
 
     #[test]
     fn the_table_is_bounded_and_forgets_whom_it_has_not_seen_for_longest() {
-        let quota = quota(20, 1);
+        let rate_limiter = rate_limiter(20, 1);
         let first = Client::V4(0);
-        assert_eq!(quota.take(first, 0), Ok(()));
+        assert_eq!(rate_limiter.try_acquire(first, 0), Ok(()));
         for number in 1..=u32::try_from(BUCKETS.get()).unwrap() {
-            quota.take(Client::V4(number), 0).unwrap();
+            rate_limiter.try_acquire(Client::V4(number), 0).unwrap();
         }
-        assert_eq!(quota.full_at.lock().unwrap().len(), BUCKETS.get());
-        assert_eq!(quota.take(first, 0), Ok(()), "forgotten");
+        assert_eq!(rate_limiter.full_at.lock().unwrap().len(), BUCKETS.get());
+        assert_eq!(rate_limiter.try_acquire(first, 0), Ok(()), "forgotten");
         let last = Client::V4(u32::try_from(BUCKETS.get()).unwrap());
-        assert!(quota.take(last, 0).is_err(), "remembered");
+        assert!(rate_limiter.try_acquire(last, 0).is_err(), "remembered");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Head, Peer, is_host};
+use super::Peer;
+use crate::http::{Head, is_host};
 
 /// The peers whose `X-Forwarded-…` and `Forwarded` fields are believed.
 /// Anybody can send these; only a proxy of the operator's overwrites them.
