@@ -8,7 +8,7 @@ use std::time::Duration;
 use rendezvousd::api::{Api, BODY_LIMIT, Settings};
 use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Decoder, Handler, Step};
+use rendezvousd::http::{Decoder, Handler, Status};
 use rendezvousd::protocol::Protocol;
 use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::session::Content;
@@ -74,7 +74,7 @@ fn json_that_is_not_kept_is_not_built() {
             |head| api.body_limit(head),
             |request| api.respond(request, Peer::Local).status.0,
         );
-        assert!(matches!(step, Step::Done(400)), "{step:?}");
+        assert!(matches!(step, Ok(Status::Complete(400))), "{step:?}");
         let change = region.change();
         let allocated = change.bytes_allocated.cast_signed() + change.bytes_reallocated;
         assert!(

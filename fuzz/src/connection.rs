@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rendezvousd::client::Peer;
 use rendezvousd::http::{
-    Body, Decoder, HEAD_LIMIT, Handler, Head, Persistence, Rejection, Request, Response, Step,
+    Body, Decoder, HEAD_LIMIT, Handler, Head, Persistence, Rejection, Request, Response, Status,
 };
 use rendezvousd::server::{Connection, Context, Deadlines, Next};
 use tiny_http::Method;
@@ -130,14 +130,14 @@ impl Expected {
         let mut told = false;
         while !expected.closes {
             match decoder.step(|_| BODY, |request| answer(&handler, request)) {
-                Step::More => break,
+                Ok(Status::Partial) => break,
                 // All has come, so only an incomplete request waits for it.
-                Step::Continue => assert!(!std::mem::replace(&mut told, true)),
-                Step::Done((told, ending, bytes)) => {
+                Ok(Status::Continue) => assert!(!std::mem::replace(&mut told, true)),
+                Ok(Status::Complete((told, ending, bytes))) => {
                     expected.answers.push((told, bytes));
                     expected.closes = ending == Persistence::Close;
                 }
-                Step::Refused(rejection) => expected.reject(rejection, decoder.is_head()),
+                Err(rejection) => expected.reject(rejection, decoder.is_head()),
             }
         }
         let partial = !expected.closes && !decoder.is_empty();

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use rendezvousd::client::{Peer, TrustedProxies, UnknownClient};
-use rendezvousd::http::{Decoder, Step};
+use rendezvousd::http::{Decoder, Status};
 
 use super::hops;
 
@@ -71,7 +71,7 @@ fn ask(lines: &[Vec<u8>], peer: Peer) -> Option<Said> {
         },
     );
     match step {
-        Step::Done(said) => Some(said),
+        Ok(Status::Complete(said)) => Some(said),
         _ => None,
     }
 }

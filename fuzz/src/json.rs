@@ -8,7 +8,7 @@ use std::time::Duration;
 use rendezvousd::api::{Api, BODY_LIMIT, STABLE_PATH, Settings};
 use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Body, Decoder, Handler, Step};
+use rendezvousd::http::{Body, Decoder, Handler, Status};
 use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::store::Store;
 use serde_json::Value;
@@ -122,9 +122,9 @@ fn ask(server: &Api, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
         |request| server.respond(request, Peer::Local),
     );
     let response = match step {
-        Step::Done(response) => response,
-        Step::Refused(rejection) => server.reject(rejection),
-        Step::More | Step::Continue => panic!("the request is complete"),
+        Ok(Status::Complete(response)) => response,
+        Err(rejection) => server.reject(rejection),
+        Ok(Status::Partial | Status::Continue) => panic!("the request is complete"),
     };
     let Body::Text(text) = response.body else {
         panic!("no text: {response:?}");

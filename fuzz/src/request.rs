@@ -2,7 +2,7 @@
 //! requests come out of it, in bounded memory, and they are those that an
 //! independent reading finds.
 
-use rendezvousd::http::{Decoder, Framing, HEAD_LIMIT, Request, Step};
+use rendezvousd::http::{Decoder, Framing, HEAD_LIMIT, Request, Status};
 
 use super::framing::{self, Message};
 use super::plan;
@@ -47,9 +47,9 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
         decoder.push(piece);
         loop {
             match decoder.step(|_| LIMIT, message) {
-                Step::More => break,
-                Step::Continue => assert!(!std::mem::replace(&mut told, true)),
-                Step::Done(message) => {
+                Ok(Status::Partial) => break,
+                Ok(Status::Continue) => assert!(!std::mem::replace(&mut told, true)),
+                Ok(Status::Complete(message)) => {
                     // Due while nothing of the body has come.
                     let due = message.expects_continue
                         && !matches!(message.framing, Framing::Absent | Framing::Length(0));
@@ -57,7 +57,7 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
                     told = false;
                     said.requests.push(message);
                 }
-                Step::Refused(rejection) => {
+                Err(rejection) => {
                     said.refusal = Some((rejection.status.0, rejection.reason));
                     assert!(decoder.is_empty());
                     return said;

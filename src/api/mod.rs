@@ -390,7 +390,7 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::http::{Decoder, Step};
+    use crate::http::{Decoder, Status};
 
     fn api(prefix: &str) -> Api {
         api_with(prefix, 1)
@@ -478,7 +478,7 @@ mod tests {
         let text = format!("{path} HTTP/1.1\r\nHost: x\r\nSec-Fetch-Dest: document\r\n\r\n");
         decoder.push(text.as_bytes());
         let step = decoder.step(|_| 0, |request| api.respond(request, Peer::Local));
-        assert!(matches!(step, Step::Done(response) if response.status.0 == 403));
+        assert!(matches!(step, Ok(Status::Complete(response)) if response.status.0 == 403));
         create(20_000).unwrap();
         let now = api.clock.now();
         assert!(api.store.read(older, Concurrency::ETag, now).is_none());

@@ -152,7 +152,7 @@ fn members(list: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Decoder, Step};
+    use crate::http::{Decoder, Status};
 
     const OURS: Revision = Revision::new(0xabc);
     const TEXT: &str = "0000000000000abc";
@@ -161,7 +161,7 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes());
         match decoder.step(|_| 0, |request| look(&request.head)) {
-            Step::Done(seen) => seen,
+            Ok(Status::Complete(seen)) => seen,
             _ => panic!("no request: {fields:?}"),
         }
     }

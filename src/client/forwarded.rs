@@ -262,7 +262,7 @@ fn elements(value: &str) -> Option<Vec<Element>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Decoder, Step};
+    use crate::http::{Decoder, Status};
 
     fn network(text: &str) -> IpNet {
         let address = text.parse::<IpAddr>().map(IpNet::from);
@@ -294,7 +294,7 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes());
         match decoder.step(|_| 0, |request| ask(trusted, &request.head)) {
-            Step::Done(found) => found,
+            Ok(Status::Complete(found)) => found,
             _ => panic!("no request: {fields:?}"),
         }
     }

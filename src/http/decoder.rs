@@ -30,7 +30,7 @@ enum State {
     Head,
     Body(Body),
     /// And whether that was a `HEAD`.
-    Refused(bool),
+    Rejected(bool),
 }
 
 /// A request whose head is complete and whose body is not.
@@ -59,17 +59,15 @@ enum Coding {
     Chunked(Chunked),
 }
 
-/// What a decoder has to say.
+/// How far a decoder has come.
 #[derive(Debug)]
-pub enum Step<T> {
+pub enum Status<T> {
     /// More bytes are needed.
-    More,
-    /// More bytes are needed, and the client waits to hear `100 Continue`.
+    Partial,
+    /// More bytes are needed, and the client waits for `100 Continue`.
     Continue,
-    /// A request was complete and has been answered with this.
-    Done(T),
-    /// The request is refused; nothing that follows can be understood.
-    Refused(Rejection),
+    /// A request was complete; this is what came of it.
+    Complete(T),
 }
 
 impl Decoder {
@@ -128,7 +126,7 @@ impl Decoder {
     pub fn is_head(&self) -> bool {
         const METHOD: &[u8] = b"HEAD ";
         match self.state {
-            State::Refused(head) => head,
+            State::Rejected(head) => head,
             State::Head | State::Body(_) if self.settled.is_empty() => {
                 self.buffer[self.start..].starts_with(METHOD)
             }
@@ -143,44 +141,47 @@ impl Decoder {
 
     /// Looks for the next request. `limit` says, from its head, how large
     /// its body may be; `answer` gets it when it is complete.
+    ///
+    /// # Errors
+    /// The request is rejected, once; nothing that follows can be understood.
     pub fn step<T>(
         &mut self,
         limit: impl FnOnce(&Head<'_, '_>) -> usize,
         answer: impl FnOnce(&Request<'_, '_>) -> T,
-    ) -> Step<T> {
+    ) -> Result<Status<T>, Rejection> {
         if self.buffer.is_empty() {
-            return Step::More;
+            return Ok(Status::Partial);
         }
-        let step = match self.state {
+        let status = match self.state {
             State::Head => self.head(limit, answer),
             State::Body(_) => self.body(answer),
-            State::Refused(_) => Ok(Step::More),
+            State::Rejected(_) => Ok(Status::Partial),
         };
-        step.unwrap_or_else(|rejection| {
-            self.state = State::Refused(self.is_head());
+        if status.is_err() {
+            self.state = State::Rejected(self.is_head());
             self.rest = PooledBytes::default();
             self.forget();
-            Step::Refused(rejection)
-        })
+        }
+        status
     }
 
     fn head<T>(
         &mut self,
         limit: impl FnOnce(&Head<'_, '_>) -> usize,
         answer: impl FnOnce(&Request<'_, '_>) -> T,
-    ) -> Result<Step<T>, Rejection> {
+    ) -> Result<Status<T>, Rejection> {
         // RFC 9112, section 2.2: an empty line before a request is ignored.
         // Dropped here, it does not count as a request's beginning.
         while self.buffer[self.start..].starts_with(b"\r\n") {
             self.consume(2);
         }
         if self.buffer.is_empty() {
-            return Ok(Step::More);
+            return Ok(Status::Partial);
         }
         let bytes = &self.buffer[self.start..];
         let mut space = fields();
         let Some(head) = Head::parse(bytes, &mut space)? else {
-            return Ok(Step::More);
+            return Ok(Status::Partial);
         };
         let limit = match head.framing {
             Framing::Absent => 0,
@@ -200,7 +201,7 @@ impl Decoder {
         {
             let answer = answer(&Request { head, body });
             self.consume(front + length);
-            return Ok(Step::Done(answer));
+            return Ok(Status::Complete(answer));
         }
         let continue_due = head.expects_continue && bytes.len() == front;
         self.state = State::Body(Body {
@@ -215,9 +216,9 @@ impl Decoder {
     fn body<T>(
         &mut self,
         answer: impl FnOnce(&Request<'_, '_>) -> T,
-    ) -> Result<Step<T>, Rejection> {
+    ) -> Result<Status<T>, Rejection> {
         let State::Body(body) = &mut self.state else {
-            return Ok(Step::More);
+            return Ok(Status::Partial);
         };
         let (complete, length) = match &mut body.coding {
             Coding::Length(length) => {
@@ -233,7 +234,11 @@ impl Decoder {
         };
         if !complete {
             let due = std::mem::take(&mut body.continue_due);
-            return Ok(if due { Step::Continue } else { Step::More });
+            return Ok(if due {
+                Status::Continue
+            } else {
+                Status::Partial
+            });
         }
         let settled = std::mem::take(&mut self.settled).to_vec();
         self.buffer.splice(self.start..self.start, settled);
@@ -242,7 +247,7 @@ impl Decoder {
         // Parsed once already: keeping what was found across reads would
         // need pointers into a buffer that moves.
         let Some(head) = Head::parse(bytes, &mut space)? else {
-            return Ok(Step::More);
+            return Ok(Status::Partial);
         };
         let end = head.length + length;
         let answer = answer(&Request {
@@ -250,7 +255,7 @@ impl Decoder {
             head,
         });
         self.consume(end);
-        Ok(Step::Done(answer))
+        Ok(Status::Complete(answer))
     }
 
     fn consume(&mut self, length: usize) {
@@ -292,10 +297,10 @@ mod tests {
                     },
                 );
                 match step {
-                    Step::More => break,
-                    Step::Continue => said.push("continue".into()),
-                    Step::Done(request) => said.push(request),
-                    Step::Refused(rejection) => {
+                    Ok(Status::Partial) => break,
+                    Ok(Status::Continue) => said.push("continue".into()),
+                    Ok(Status::Complete(request)) => said.push(request),
+                    Err(rejection) => {
                         said.push(format!("{} {}", rejection.status.0, rejection.reason));
                         return said;
                     }
@@ -361,11 +366,20 @@ mod tests {
     fn rfc9112_2_2_empty_lines_between_requests_are_no_beginning_of_one() {
         let mut decoder = Decoder::default();
         decoder.push(b"\r\n\r\n");
-        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::More));
+        assert!(matches!(
+            decoder.step(|_| LIMIT, |_| ()),
+            Ok(Status::Partial)
+        ));
         assert!(decoder.is_empty());
         decoder.push(b"\r\nGET / HTTP/1.0\r\n\r\n\r\n");
-        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::Done(())));
-        assert!(matches!(decoder.step(|_| LIMIT, |_| ()), Step::More));
+        assert!(matches!(
+            decoder.step(|_| LIMIT, |_| ()),
+            Ok(Status::Complete(()))
+        ));
+        assert!(matches!(
+            decoder.step(|_| LIMIT, |_| ()),
+            Ok(Status::Partial)
+        ));
         assert!(decoder.is_empty());
     }
 
@@ -375,7 +389,7 @@ mod tests {
         decoder.push(b"GET /a HTTP/1.0\r\n\r\nGET /b HTT");
         let path = |decoder: &mut Decoder| {
             let step = decoder.step(|_| LIMIT, |request| request.head.path.to_owned());
-            let Step::Done(path) = step else {
+            let Ok(Status::Complete(path)) = step else {
                 panic!("{step:?}");
             };
             path

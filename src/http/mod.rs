@@ -6,7 +6,7 @@ mod decoder;
 mod head;
 mod response;
 
-pub use decoder::{Decoder, Step};
+pub use decoder::{Decoder, Status};
 pub use head::{Framing, Head, Request, is_host};
 pub use response::{Body, Persistence, Response};
 

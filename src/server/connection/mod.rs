@@ -22,7 +22,7 @@ use super::Deadlines;
 use super::counters::{Counted, Phase};
 use crate::block_pool::PooledBytes;
 use crate::client::Peer;
-use crate::http::{Decoder, Handler, Persistence, Rejection, Request, Step};
+use crate::http::{Decoder, Handler, Persistence, Rejection, Request, Status};
 pub(in crate::server) use context::INPUT;
 
 /// Answers to pipelined requests are collected up to this many bytes and
@@ -298,15 +298,15 @@ impl<T: Transport> Connection<T> {
                 },
             );
             match step {
-                Step::More => break,
-                Step::Continue => output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
-                Step::Done(persistence) => {
+                Ok(Status::Partial) => break,
+                Ok(Status::Continue) => output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
+                Ok(Status::Complete(persistence)) => {
                     answered += 1;
                     if persistence == Persistence::Close {
                         self.stage = Stage::Closing;
                     }
                 }
-                Step::Refused(rejection) => {
+                Err(rejection) => {
                     context.counters.refused.fetch_add(1, Ordering::Relaxed);
                     self.reject(rejection, context);
                 }
