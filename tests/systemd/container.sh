@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# The package, a root file system and the container that boots it. Sourced by run.
+
+install_tools() {
+    local missing=() tool
+    for tool in curl:curl mmdebstrap:mmdebstrap systemd-nspawn:systemd-container \
+        lintian:lintian mandoc:mandoc dpkg-shlibdeps:dpkg-dev; do
+        command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt-get update -qq && apt-get install -y -qq "${missing[@]}" >/dev/null ||
+            die "cannot install ${missing[*]}"
+    fi
+    install_cargo_deb || die 'cannot install cargo-deb'
+}
+
+# Two packages of the same program, the second to upgrade to.
+build() {
+    cargo build --quiet --locked --release &&
+        cargo build --quiet --locked --example systemd-clients || die 'it does not build'
+    local revision
+    for revision in 1 2; do
+        "$cargo_deb" deb --quiet --no-build --no-strip --deb-revision "$revision" \
+            --output "$work/$revision.deb" >/dev/null || die 'cannot make the package'
+    done
+}
+
+# A minimal Debian of the machine's own release, from its own mirrors.
+make_root() {
+    local codename sources
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    root=$cache/$codename
+    [ -d "$root" ] && return
+    sources=$(apt-get indextargets --format \
+        '$(ORIGIN) deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        sed -n "/ $codename/s/^Debian //p")
+    [ -n "$sources" ] || die "no mirror of Debian $codename among the sources of apt"
+    echo "making a root file system of Debian $codename"
+    rm -rf "$root.new" && mkdir -p "$cache"
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,init-system-helpers \
+        "$codename" "$root.new" - <<<"$sources" >"$work/mmdebstrap" 2>&1 ||
+        { tail "$work/mmdebstrap"; die 'mmdebstrap'; }
+    # Nobody logs in.
+    ln -sf /dev/null "$root.new/etc/systemd/system/getty.target"
+    ln -sf /dev/null "$root.new/etc/systemd/system/console-getty.service"
+    mv "$root.new" "$root"
+}
+
+descendants() {
+    local child
+    for child in $(pgrep -P "$1"); do
+        echo "$child"
+        descendants "$child"
+    done
+}
+
+boot() {
+    mkdir -p "$work/tmp" "$machine"
+    mount -t tmpfs -o size=2g tmpfs "$work/tmp" &&
+        mkdir "$work/tmp/upper" "$work/tmp/work" "$work/tmp/machine" &&
+        mount -t overlay overlay "$work/tmp/machine" \
+            -o "lowerdir=$root,upperdir=$work/tmp/upper,workdir=$work/tmp/work" ||
+        die 'cannot mount the overlay'
+    machine=$work/tmp/machine
+    # On a host without systemd this is no tmpfs, and nspawn refuses to tidy up
+    # behind itself.
+    mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn ||
+        die 'cannot mount /run/systemd/nspawn'
+    cp "$work"/[12].deb "$machine/root/"
+    start
+}
+
+start() {
+    # With these capabilities IPAddressDeny= is enforced.
+    SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet -D "$machine" -b \
+        --register=no --keep-unit --private-network --link-journal=no --resolv-conf=off \
+        --timezone=off --console=pipe \
+        --capability=CAP_BPF,CAP_NET_ADMIN --system-call-filter=bpf \
+        </dev/null >"$work/console" 2>&1 &
+    nspawn=$!
+    find_leader || { tail -n 30 "$work/console"; die 'the container does not boot'; }
+}
+
+# The container's first process, once it has started everything.
+find_leader() {
+    local pid
+    for _ in $(seq 300); do
+        for pid in $(descendants "$nspawn"); do
+            if grep -q '^NSpid:.*[^0-9]1$' "/proc/$pid/status" 2>/dev/null &&
+                [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = systemd ]; then
+                leader=$pid
+                inside systemctl is-system-running --wait 2>/dev/null | grep -q 'running\|degraded' &&
+                    return
+            fi
+        done
+        sleep 0.1
+    done
+    return 1
+}
+
+inside() {
+    nsenter -t "$leader" -a -- "$@" </dev/null
+}
+
+# What the journal says of the server, if checks have failed since there were
+# so many failures.
+explain() {
+    [ "$failed" = "$1" ] || inside journalctl -q --no-pager -o short-precise -n 40 \
+        -u 'rendezvousd*' | cut -c 1-160 | sed 's/^/         /'
+}

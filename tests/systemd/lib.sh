@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# How checks are reported, and what they ask of the container. Sourced by run.
+
+# check WHAT COMMAND...: the command succeeds; what it says is shown if not.
+check() {
+    local what=$1 said
+    shift
+    if said=$("$@" 2>&1); then
+        printf 'ok     %s\n' "$what"
+        passed=$((passed + 1))
+    else
+        printf 'FAILED %s\n' "$what"
+        [ -z "$said" ] || sed 's/^/         /' <<<"$said" | tail -n 20
+        failed=$((failed + 1))
+    fi
+}
+
+# is WHAT EXPECTED FOUND
+is() {
+    check "$1: $2" same "$2" "$3"
+}
+
+same() {
+    [ "$1" = "$2" ] || { echo "found: $2"; return 1; }
+}
+
+not() {
+    ! "$@"
+}
+
+# within LIMIT SINCE, in milliseconds
+within() {
+    local took=$(($(now) - $2))
+    check "within $1 ms: $took" test "$took" -le "$1"
+}
+
+now() {
+    date +%s%3N
+}
+
+# curl in the container's network; --max-time comes before.
+fetch() {
+    nsenter -t "$leader" -n curl -sS --max-time "${patience:-5}" "$@" </dev/null
+}
+
+status() {
+    fetch -o /dev/null -w '%{http_code}' "$@" 2>/dev/null
+}
+
+tcp=http://127.0.0.1:8090
+text='Content-Type: text/plain'
+# As a proxy says it; without, no quota applies and a warning says so.
+client='X-Forwarded-For: 192.0.2.1'
+
+socket() {
+    echo "/proc/$leader/root/run/rendezvousd.sock"
+}
+
+# Opens a session and prints its path.
+open_session() {
+    fetch -o /dev/null -D - -H "$text" -H "$client" --data "$1" "$tcp/rendezvous" |
+        tr -d '\r' | sed -n 's#^[Ll]ocation: \(http://[^/]*\)\{0,1\}##p'
+}
+
+property() {
+    inside systemctl show --value -p "$1" "${2:-rendezvousd.service}"
+}
+
+main_pid() {
+    property MainPID "${1:-rendezvousd.service}"
+}
+
+is_active() {
+    local unit
+    for unit in "$@"; do
+        same active "$(inside systemctl is-active "$unit")" || return
+    done
+}
+
+in_status() {
+    inside sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status" | tr '\t' ' '
+}
+
+# Lines of the server itself with priorities FROM..TO.
+journal() {
+    inside journalctl --no-pager -q -u "${3:-rendezvousd.service}" _TRANSPORT=stdout -p "$1..$2" -o cat
+}
+
+say() {
+    printf '\n%s\n' "$1"
+}
+
+set_flags() {
+    inside sed -i "s|^RENDEZVOUSD_FLAGS=.*|RENDEZVOUSD_FLAGS=\"$1\"|" /etc/default/rendezvousd
+}
+
+# Every file but what others write meanwhile; /run/private and dynamic-uid are
+# systemd's own, for all services with DynamicUser=.
+files() {
+    inside find / '(' -path /proc -o -path /sys -o -path /dev -o -path /var/log/journal \
+        -o -path /var/lib/dpkg -o -path /var/cache -o -path /run/systemd/journal/streams \
+        -o -name 'systemd-private-*-systemd-logind.service-*' ')' -prune -o -print |
+        grep -vx '/run/private\|/run/systemd/dynamic-uid\|/var/log/dpkg.log' | sort
+}
