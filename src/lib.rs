@@ -5,8 +5,8 @@
 //! From the ground up, each knowing only those before it: [`clock`],
 //! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
 //! [`rate_limit`], [`store`], [`http`], [`api`], [`server`]; beside each other
-//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`] and [`logging`]; on
-//! top [`cli`].
+//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`], [`machine`] and
+//! [`logging`]; on top [`cli`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -18,6 +18,7 @@ pub mod client;
 pub mod clock;
 pub mod http;
 pub mod logging;
+pub mod machine;
 pub mod outcome;
 pub mod protocol;
 pub mod rate_limit;

@@ -23,6 +23,7 @@ use rendezvousd::api::{
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::clock::Clock;
 use rendezvousd::logging;
+use rendezvousd::machine::Memory;
 use rendezvousd::rate_limit::{self, RateLimit};
 use rendezvousd::reaper::Reaper;
 use rendezvousd::report::{self, Totals};
@@ -346,16 +347,12 @@ fn log_limits(flags: &Flags, settings: &server::Settings) {
         ByteSize(rate_limit::SIZE),
         ByteSize(PROGRAM_SIZE),
     );
-    let machine = rustix::system::sysinfo();
-    let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
-    // 32 bits address less than some machines have.
-    let memory = memory.min(usize::MAX as u64);
-    if all > memory {
+    let memory = Memory::available();
+    if all > memory.bytes {
         warn!(
-            "sessions and connections can take {} and this program can have {}: \
+            "sessions and connections can take {} and this program can have {memory}: \
              lower --max-entries, --max-bytes or --max-connections",
             ByteSize(all),
-            ByteSize(memory),
         );
     }
 }

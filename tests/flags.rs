@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{Daemon, program};
@@ -224,6 +226,45 @@ fn more_than_the_machine_has_is_a_warning_with_both_numbers() {
     );
 }
 
+/// The directory of the memory cgroup that the tests run in, where version 1
+/// is mounted and we may make another below.
+fn own_cgroup() -> Option<PathBuf> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let line = cgroups.lines().find(|line| line.contains(":memory:"))?;
+    let path = line.splitn(3, ':').nth(2)?.trim_start_matches('/');
+    let directory = Path::new("/sys/fs/cgroup/memory").join(path);
+    directory.is_dir().then_some(directory)
+}
+
+#[test]
+fn more_than_its_cgroup_allows_is_a_warning_with_both_numbers() {
+    let name = format!("rendezvousd-{}", std::process::id());
+    let cgroup = own_cgroup().map(|own| own.join(name));
+    let Some(cgroup) = cgroup.filter(|path| fs::create_dir(path).is_ok()) else {
+        println!("skipped: no memory cgroup of version 1 to be made here");
+        return;
+    };
+    fs::write(cgroup.join("memory.limit_in_bytes"), "64M").unwrap();
+    let start = |entries: &str| {
+        let mut command = Command::new("sh");
+        let procs = cgroup.join("cgroup.procs");
+        let script = "echo $$ >\"$1\" && shift && exec \"$@\"";
+        command.args(["-c", script, "sh"]).arg(procs);
+        command.args([&program(), "--listen", "127.0.0.1:0"]);
+        command.args(["--max-connections", "16", "--max-entries", entries]);
+        let daemon = Daemon::spawn(command);
+        daemon.signal(rustix::process::Signal::TERM);
+        let lines = daemon.start.join("\n");
+        daemon.wait();
+        lines
+    };
+    let (small, large) = (start("100"), start("20000"));
+    fs::remove_dir(&cgroup).unwrap();
+    assert!(!small.contains("WARN"), "{small}");
+    let part = "this program can have 64.0 MiB (its cgroup's limit; systemd: MemoryMax=): lower";
+    assert!(large.contains(part), "{large}");
+}
+
 #[test]
 fn it_listens_wherever_it_is_told() {
     let path = std::env::temp_dir().join(format!("rendezvousd-flags-{}", std::process::id()));
@@ -247,7 +288,7 @@ fn it_listens_wherever_it_is_told() {
     let socket = ["--unix-socket", &path, "http://localhost/rendezvous/x"];
     assert_eq!(curl(&socket), "404");
     // The daemon is killed, and cannot remove it.
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     if ipv6 {
         let mut words = ready.split(' ');
         let word = words.find(|word| word.starts_with("http://[::1]"));
