@@ -290,7 +290,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         )),
         Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
-        Err(exit) => Err(exit.output.lines().next().unwrap_or_default().to_owned()),
+        Err(exit) => Err(complaint(exit.output.lines().next().unwrap_or_default())),
+    }
+}
+
+/// argh's error, with a flag that is given twice in words of our own.
+fn complaint(line: &str) -> String {
+    let twice = line.ends_with(": duplicate values provided");
+    match line.split('\'').nth(1) {
+        Some("--state-file") if twice => {
+            "--state-file is given twice (the systemd units give it already)".into()
+        }
+        Some(flag) if twice => format!("{flag} is given twice"),
+        _ => line.to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use log::{error, info, warn};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
@@ -48,23 +49,44 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(line) => {
-            logging::fatal(&line);
-            return ExitCode::from(2);
-        }
+        Err(line) => return Fatal::of_flags(line).report(),
     };
     logging::start(flags.log_level);
     match serve(&flags) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
-            logging::fatal(&line);
-            ExitCode::FAILURE
-        }
+        Err(fatal) => fatal.report(),
+    }
+}
+
+/// Why the program ends before it is told to, and its exit status.
+struct Fatal {
+    line: String,
+    status: u8,
+}
+
+impl Fatal {
+    /// Wrong flags, which systemd need not try again (see
+    /// `RestartPreventExitStatus=` in the units).
+    fn of_flags(line: String) -> Self {
+        Self { line, status: 2 }
+    }
+
+    fn report(self) -> ExitCode {
+        logging::fatal(&self.line);
+        systemd::failed(&self.line);
+        ExitCode::from(self.status)
+    }
+}
+
+impl From<String> for Fatal {
+    /// Something that may be different at the next start.
+    fn from(line: String) -> Self {
+        Self { line, status: 1 }
     }
 }
 
 /// Serves until a signal says to stop.
-fn serve(flags: &Flags) -> Result<(), String> {
+fn serve(flags: &Flags) -> Result<(), Fatal> {
     // First, lest a descriptor of ours be taken for one that was passed on.
     let inherited = Sockets::inherited()
         .map_err(|error| format!("cannot take over the sockets passed by systemd: {error}"))?;
@@ -144,7 +166,11 @@ fn start_admin(listener: Listener, sources: Sources) -> Result<Admin, String> {
 
 /// Listens where the flags say and on what was inherited; without either,
 /// where the default says.
-fn listen(flags: &Flags, mut sockets: Sockets) -> Result<Sockets, String> {
+fn listen(flags: &Flags, mut sockets: Sockets) -> Result<Sockets, Fatal> {
+    let activated = sockets.are_inherited();
+    let bind = |address: &Address| {
+        Listener::bind(address).map_err(|error| cannot_listen(address, &error, activated))
+    };
     for address in &flags.listen {
         sockets.public.push(bind(address)?);
     }
@@ -157,8 +183,18 @@ fn listen(flags: &Flags, mut sockets: Sockets) -> Result<Sockets, String> {
     Ok(sockets)
 }
 
-fn bind(address: &Address) -> Result<Listener, String> {
-    Listener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+/// Why an address cannot be listened on. A service that was given its sockets
+/// usually has no network for others (`RestrictAddressFamilies=AF_UNIX`).
+fn cannot_listen(address: &Address, error: &io::Error, activated: bool) -> Fatal {
+    let line = format!("cannot listen on {address}: {error}");
+    let no_network = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error());
+    if activated && no_network {
+        return Fatal::of_flags(format!(
+            "{line}: rendezvousd.service has no network of its own; use its sockets \
+             (ListenStream=) or rendezvousd-direct.service"
+        ));
+    }
+    line.into()
 }
 
 /// What the flags say of the protocols.

@@ -26,6 +26,12 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// Whether there are any.
+    #[must_use]
+    pub fn are_inherited(&self) -> bool {
+        !self.public.is_empty() || self.admin.is_some()
+    }
+
     /// Takes the sockets that were passed to this process (sd_listen_fds(3)).
     ///
     /// # Errors
@@ -62,6 +68,13 @@ pub fn ready() {
 /// Says in one line how it goes.
 pub fn status(line: &str) {
     tell(&[NotifyState::Status(line)]);
+}
+
+/// Says why the program ends. `systemctl status` shows this line for as long as
+/// the service is down, and log lines only of its last start.
+pub fn failed(line: &str) {
+    // The protocol has one assignment a line.
+    status(&line.replace(char::is_control, " "));
 }
 
 /// Says that the service is about to end.

@@ -88,7 +88,11 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--log-level", "loud"],
             &["--log-level", "'loud'", "debug"],
         ),
-        (&["--ttl", "1m", "--ttl", "2m"], &["--ttl"]),
+        (&["--ttl", "1m", "--ttl", "2m"], &["--ttl is given twice"]),
+        (
+            &["--state-file", "/run/a", "--state-file=/run/b"],
+            &["--state-file is given twice", "systemd units"],
+        ),
         (&["--speed", "9"], &["--speed"]),
         (&["serve"], &["serve"]),
     ] {

@@ -68,6 +68,38 @@ fn inherited_sockets_are_served_instead_of_the_default_one() {
 }
 
 #[test]
+fn systemd_hears_why_it_does_not_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let path = path("reason");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    for (flags, code, reason) in [
+        (
+            ["--ttl", "a\nREADY=1"],
+            2,
+            "STATUS=Error parsing option '--ttl'",
+        ),
+        (
+            ["--listen", &taken],
+            1,
+            "STATUS=cannot listen on http://127",
+        ),
+    ] {
+        let mut command = Command::new(program());
+        command.args(flags).env("NOTIFY_SOCKET", &path);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let mut message = [0; 512];
+        let count = manager.recv(&mut message).unwrap();
+        let message = String::from_utf8_lossy(&message[..count]);
+        assert!(message.starts_with(reason), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_socket_that_was_announced_and_is_not_there_ends_the_start() {
     let mut command = Command::new("sh");
     let script = format!("exec 3<&-; export LISTEN_PID=$$; exec {}", program());
