@@ -70,10 +70,12 @@ main_pid() {
     property MainPID "${1:-rendezvousd.service}"
 }
 
-is_active() {
-    local unit
+# Whether units are in the state that `systemctl is-active` calls so.
+are() {
+    local state=$1 unit
+    shift
     for unit in "$@"; do
-        same active "$(inside systemctl is-active "$unit")" || return
+        same "$state" "$(inside systemctl is-active "$unit")" || return
     done
 }
 
@@ -88,6 +90,22 @@ journal() {
 
 say() {
     printf '\n%s\n' "$1"
+}
+
+# as USER COMMAND...: in the container
+as() {
+    local user=$1
+    shift
+    inside setpriv --reuid "$user" --regid "$(inside id -g "$user")" --clear-groups "$@"
+}
+
+# ask_as USER SOCKET PATH: the status of an answer at a Unix socket of the
+# container, or what went wrong.
+ask_as() {
+    as "$1" perl -MIO::Socket::UNIX -e '
+        my $socket = IO::Socket::UNIX->new($ARGV[0]) or die "$!\n";
+        print $socket "GET $ARGV[1] HTTP/1.0\r\nHost: localhost\r\n\r\n";
+        print((split / /, <$socket>)[1]);' "$2" "$3" 2>&1
 }
 
 set_flags() {

@@ -22,7 +22,7 @@ check_installation() {
     say 'installation'
     files >"$work/before"
     check 'dpkg -i' inside dpkg -i /root/1.deb
-    check 'service and socket are active' is_active rendezvousd.service rendezvousd.socket
+    check 'service and socket are active' are active rendezvousd.service rendezvousd.socket
     is 'enabled' 'enabled enabled disabled disabled' "$(inside systemctl is-enabled \
         rendezvousd.service rendezvousd.socket rendezvousd-admin.socket rendezvousd-direct.service |
         tr '\n' ' ' | sed 's/ $//')"
@@ -46,7 +46,7 @@ check_disabled() {
         "$(inside sh -c 'systemctl is-enabled rendezvousd.service rendezvousd.socket
             systemctl is-active rendezvousd.service rendezvousd.socket' | tr '\n' ' ' | sed 's/ $//')"
     check 'on again' inside systemctl enable -q --now rendezvousd.service
-    check 'with its socket' is_active rendezvousd.service rendezvousd.socket
+    check 'with its socket' are active rendezvousd.service rendezvousd.socket
     explain "$before"
 }
 

@@ -86,7 +86,7 @@ check_kill() {
     is 'the next request is answered' 404 "$(status "$tcp/rendezvous/none")"
     within 1000 "$began"
     check 'by another process' not same "$pid" "$(main_pid)"
-    check 'which is active' is_active rendezvousd.service rendezvousd.socket
+    check 'which is active' are active rendezvousd.service rendezvousd.socket
     explain "$before"
 }
 
@@ -133,7 +133,7 @@ check_restarts() {
     wait "$clients"
     is 'every request answered, every session alive, every write kept: exit status' 0 $?
     sed 's/^/         /' "$work/clients" | tail -n 12
-    check 'service and socket are active' is_active rendezvousd.service rendezvousd.socket
+    check 'service and socket are active' are active rendezvousd.service rendezvousd.socket
     check 'nothing of it is worth a warning' same '' \
         "$(inside journalctl -q --no-pager -u rendezvousd.service _TRANSPORT=stdout -p 4 --since "@$began" -o cat)"
     explain "$before"
@@ -145,7 +145,7 @@ check_boot() {
     inside systemctl reboot
     wait "$nspawn"
     start
-    check 'service and socket are active' is_active rendezvousd.service rendezvousd.socket
+    check 'service and socket are active' are active rendezvousd.service rendezvousd.socket
     is 'it answers' 404 "$(status "$tcp/rendezvous/none")"
     explain "$before"
 }
