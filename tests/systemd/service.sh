@@ -51,6 +51,9 @@ check_sandbox() {
     check 'it may write below /run/rendezvousd' inside nsenter -t "$pid" -m \
         sh -c 'touch /run/rendezvousd/probe && rm /run/rendezvousd/probe'
     is 'no core dumps' '0 0' "$(inside awk '/^Max core/ { print $5, $6 }' "/proc/$pid/limits")"
+    # Where it reads memory.max.
+    check 'it can look into its cgroup' inside nsenter -t "$pid" -m \
+        test -r "/sys/fs/cgroup$(inside sed -n 's/^0:://p' "/proc/$pid/cgroup")/cgroup.procs"
     is 'open files' '5000 5000' "$(inside awk '/^Max open files/ { print $4, $5 }' "/proc/$pid/limits")"
     is 'MemoryMax and TasksMax' '268435456 300' "$(property MemoryMax "$unit") $(property TasksMax "$unit")"
 }
@@ -82,7 +85,7 @@ check_kill() {
     local pid began
     pid=$(main_pid)
     began=$(now)
-    inside sh -c "kill -KILL $pid"
+    inside systemctl kill --kill-who main --signal KILL rendezvousd.service
     is 'the next request is answered' 404 "$(status "$tcp/rendezvous/none")"
     within 1000 "$began"
     check 'by another process' not same "$pid" "$(main_pid)"
@@ -93,14 +96,16 @@ check_kill() {
 check_watchdog() {
     local before=$failed
     say 'the watchdog: kill -STOP'
-    local pid began
+    local pid began path
     is 'WatchdogUSec' 10s "$(property WatchdogUSec)"
+    path=$(open_session 'before the stall')
     pid=$(main_pid)
     began=$(now)
-    inside sh -c "kill -STOP $pid"
+    inside systemctl kill --kill-who main --signal STOP rendezvousd.service
     is 'a request during the stall is answered' 404 "$(patience=20 status "$tcp/rendezvous/none")"
     within 15000 "$began"
     check 'by another process' not same "$pid" "$(main_pid)"
+    is 'sessions have outlived it' 'before the stall' "$(fetch "$tcp$path")"
     check 'systemd says why' inside sh -c \
         'journalctl -q --no-pager -u rendezvousd.service | grep -q "Watchdog timeout"'
     sleep 11
