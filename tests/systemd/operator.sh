@@ -154,27 +154,88 @@ check_admin() {
     is 'sessions have outlived it' 'before the operator came' "$(fetch "$tcp$path")"
     is 'the public port has no /metrics' 404 "$(status "$tcp/metrics")"
     is 'the operator'\''s port has no sessions' 404 "$(status "http://127.0.0.1:8091$path")"
+    check 'it restarts with the public socket' inside systemctl restart rendezvousd.socket
+    sleep 1
+    check 'all are active' are active rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+    is '/health' 200 "$(status http://127.0.0.1:8091/health)"
+    is 'sessions have outlived that too' 'before the operator came' "$(fetch "$tcp$path")"
     inside systemctl disable -q --now rendezvousd-admin.socket
     check 'and goes again' inside systemctl restart rendezvousd
     is 'afterwards' 000 "$(status http://127.0.0.1:8091/health)"
     explain "$before"
 }
 
+# Does what the unit says of Unix sockets.
+share_directory() {
+    inside sh -c 'echo "d /run/rendezvousd-direct 0770 root www-data" \
+        >/etc/tmpfiles.d/rendezvousd-direct.conf
+        systemd-tmpfiles --create rendezvousd-direct.conf
+        mkdir -p /etc/systemd/system/rendezvousd-direct.service.d
+        printf "[Service]\nSupplementaryGroups=www-data\nReadWritePaths=/run/rendezvousd-direct\n" \
+            >/etc/systemd/system/rendezvousd-direct.service.d/override.conf
+        systemctl daemon-reload'
+}
+
+unshare_directory() {
+    inside sh -c 'rm -r /run/rendezvousd-direct /etc/tmpfiles.d/rendezvousd-direct.conf \
+        /etc/systemd/system/rendezvousd-direct.service.d
+        systemctl daemon-reload'
+}
+
+# Leaves the service that binds itself running, with the operator's socket of
+# the other one enabled.
 check_direct() {
     local before=$failed
-    local path
-    say 'the service that binds itself'
-    check 'it starts' inside systemctl start rendezvousd-direct.service
+    local path pid flags
+    say 'the service that binds itself, where the operator'\''s socket is enabled'
+    inside systemctl enable -q rendezvousd-admin.socket
+    inside systemctl restart rendezvousd
+    check 'that socket is open' are active rendezvousd-admin.socket
+    share_directory
+    flags='--listen 127.0.0.1:8090 --listen unix:/run/rendezvousd-direct/socket'
+    set_flags "$flags --admin 127.0.0.1:8091"
+    inside systemctl disable -q --now rendezvousd.service rendezvousd.socket
+    check 'it starts' inside systemctl enable -q --now rendezvousd-direct.service
     check 'it is active' are active rendezvousd-direct.service
-    is 'the others have gone' 'inactive inactive' \
-        "$(inside systemctl is-active rendezvousd.service rendezvousd.socket | tr '\n' ' ' | sed 's/ $//')"
+    check 'the others have gone' are inactive rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
     path=$(open_session 'directly')
     is 'it answers' 'directly' "$(fetch "$tcp$path")"
-    check 'restart' inside systemctl restart rendezvousd-direct.service
+    is 'www-data at its Unix socket' 200 "$(ask_as www-data /run/rendezvousd-direct/socket "$path")"
+    pid=$(main_pid rendezvousd-direct.service)
+    is 'a scrape' 200 "$(status http://127.0.0.1:8091/metrics)"
+    check 'the operator'\''s socket does not start beside it' not inside systemctl start rendezvousd-admin.socket
+    is 'another scrape' 200 "$(status http://127.0.0.1:8091/metrics)"
+    check 'it is active all the while' are active rendezvousd-direct.service
+    is 'process' "$pid" "$(main_pid rendezvousd-direct.service)"
+    check 'and the other is not' are inactive rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+
+    set_flags "$flags --admin unix:/run/rendezvousd-direct/admin"
+    check 'restart, with another address for the operator' inside systemctl restart rendezvousd-direct.service
     is 'sessions outlive it' 'directly' "$(fetch "$tcp$path")"
+    is 'www-data again' 200 "$(ask_as www-data /run/rendezvousd-direct/socket "$path")"
+    is 'www-data scrapes' 200 "$(ask_as www-data /run/rendezvousd-direct/admin /metrics)"
+    is 'who is not of its group' 'Permission denied' \
+        "$(ask_as nobody /run/rendezvousd-direct/socket "$path")"
+    check 'the sessions that it keeps are out of reach' same 'Permission denied' \
+        "$(as www-data ls /run/rendezvousd/ 2>&1 | sed 's/.*: //')"
     check_sandbox rendezvousd-direct.service
-    check 'the other service takes over again' inside systemctl start rendezvousd.service
-    check 'with its socket' are active rendezvousd.service rendezvousd.socket
-    check 'and not beside this one' not inside systemctl -q is-active rendezvousd-direct.service
+    set_flags ''
+    unshare_directory
+    inside systemctl restart rendezvousd-direct.service
+    explain "$before"
+}
+
+# From the service that binds itself to the other one.
+check_change_back() {
+    local before=$failed
+    say 'back to the sockets'
+    inside systemctl disable -q rendezvousd-direct.service
+    check 'the other service takes over again' inside systemctl enable -q --now rendezvousd.service
+    check 'with its sockets' are active rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+    check 'and not beside this one' are inactive rendezvousd-direct.service
+    is 'it answers' 404 "$(status "$tcp/rendezvous/none")"
+    is 'a scrape' 200 "$(status http://127.0.0.1:8091/metrics)"
+    inside systemctl disable -q --now rendezvousd-admin.socket
+    inside systemctl restart rendezvousd
     explain "$before"
 }
