@@ -14,12 +14,12 @@ install_tools() {
     install_cargo_deb || die 'cannot install cargo-deb'
 }
 
-# Two packages of the same program, the second to upgrade to.
+# Packages of the same program, each an upgrade of the one before.
 build() {
     cargo build --quiet --locked --release &&
         cargo build --quiet --locked --example systemd-clients || die 'it does not build'
     local revision
-    for revision in 1 2; do
+    for revision in 1 2 3; do
         "$cargo_deb" deb --quiet --no-build --no-strip --deb-revision "$revision" \
             --output "$work/$revision.deb" >/dev/null || die 'cannot make the package'
     done
@@ -66,7 +66,7 @@ boot() {
     # behind itself.
     mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn ||
         die 'cannot mount /run/systemd/nspawn'
-    cp "$work"/[12].deb "$machine/root/"
+    cp "$work"/[123].deb "$machine/root/"
     start
 }
 

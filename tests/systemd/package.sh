@@ -45,8 +45,67 @@ check_disabled() {
     is 'it stays off' 'disabled disabled inactive inactive' \
         "$(inside sh -c 'systemctl is-enabled rendezvousd.service rendezvousd.socket
             systemctl is-active rendezvousd.service rendezvousd.socket' | tr '\n' ' ' | sed 's/ $//')"
-    check 'on again' inside systemctl enable -q --now rendezvousd.service
+    inside systemctl enable -q rendezvousd.service
+    check 'dpkg -i' inside dpkg -i /root/2.deb
+    check 'what is enabled and has been stopped is not started' \
+        are inactive rendezvousd.service rendezvousd.socket
+    check 'on again' inside systemctl start rendezvousd.service
     check 'with its socket' are active rendezvousd.service rendezvousd.socket
+    explain "$before"
+}
+
+# enabled UNIT STATE...
+enabled() {
+    while [ $# -gt 0 ]; do
+        same "$2" "$(inside systemctl is-enabled "$1")" || return
+        shift 2
+    done
+}
+
+# Removal and installation again: what was enabled is, and runs.
+check_reinstallation() {
+    local before=$failed pid
+    say 'removal and reinstallation'
+    set_flags '--ttl never'
+    inside systemctl restart -q rendezvousd 2>/dev/null
+    check 'dpkg --remove, after it has failed' inside dpkg --remove rendezvousd
+    check 'systemd knows no unit of it' same '' \
+        "$(inside systemctl list-units --all --plain --no-legend 'rendezvousd*' | grep -v masked)"
+    set_flags ''
+    check 'dpkg -i of the same version' inside dpkg -i /root/2.deb
+    check 'service and socket are active' are active rendezvousd.service rendezvousd.socket
+    check 'and nothing else' are inactive rendezvousd-admin.socket rendezvousd-direct.service
+    check 'as before enabled' enabled rendezvousd.service enabled rendezvousd.socket enabled \
+        rendezvousd-admin.socket disabled rendezvousd-direct.service disabled
+    is 'it answers' 404 "$(status "$tcp/rendezvous/none")"
+
+    inside systemctl enable -q rendezvousd-admin.socket
+    check 'dpkg --remove, with the operator'\''s socket enabled' inside dpkg --remove rendezvousd
+    check 'dpkg -i of a newer version' inside dpkg -i /root/3.deb
+    check 'all three are active' are active rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+    is 'a scrape' 200 "$(status http://127.0.0.1:8091/metrics)"
+
+    inside systemctl disable -q --now rendezvousd.service rendezvousd.socket
+    inside systemctl enable -q --now rendezvousd-direct.service
+    check 'dpkg --remove, of the service that binds itself' inside dpkg --remove rendezvousd
+    is 'the port' 000 "$(status "$tcp/")"
+    check 'dpkg -i of the same version' inside dpkg -i /root/3.deb
+    check 'it is active' are active rendezvousd-direct.service
+    check 'the others are not' are inactive rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+    check 'as before enabled' enabled rendezvousd.service disabled rendezvousd.socket disabled \
+        rendezvousd-admin.socket enabled rendezvousd-direct.service enabled
+    pid=$(main_pid rendezvousd-direct.service)
+    check 'an upgrade' inside dpkg -i /root/3.deb
+    check 'has restarted it' not same "$pid" "$(main_pid rendezvousd-direct.service)"
+    check 'and nothing else' are inactive rendezvousd.service rendezvousd.socket rendezvousd-admin.socket
+    is 'it answers' 404 "$(status "$tcp/rendezvous/none")"
+
+    inside systemctl disable -q --now rendezvousd-direct.service rendezvousd-admin.socket
+    check 'dpkg --remove, of what is switched off' inside dpkg --remove rendezvousd
+    check 'dpkg -i' inside dpkg -i /root/3.deb
+    check 'it stays off' are inactive rendezvousd.service rendezvousd.socket \
+        rendezvousd-admin.socket rendezvousd-direct.service
+    check 'on again' inside systemctl enable -q --now rendezvousd.service
     explain "$before"
 }
 
