@@ -4,23 +4,20 @@
 #![allow(rustdoc::bare_urls, rustdoc::broken_intra_doc_links)]
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::thread;
-use std::time::Duration;
 
 use argh::FromArgs;
-use bytesize::ByteSize;
-use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::api::SIGN_IN_MAX_BYTES;
 use crate::client::TrustedProxies;
+use crate::config::{
+    MAX_CONNECTIONS, MAX_CREATIONS, MAX_ENTRIES, MAX_WORKERS, PayloadSize, Prefix, PublicUrl,
+    SignInTtl, TrustedProxy, Ttl, UpTo,
+};
 use crate::server::Address;
-use crate::session::{Content, Session};
 
 /// A rendezvous server for Matrix sign-in with QR code (MSC3886, MSC4108,
 /// MSC4388).
@@ -33,19 +30,14 @@ pub struct Flags {
     pub listen: Vec<Address>,
 
     /// path of the rendezvous, default /rendezvous
-    #[argh(
-        option,
-        arg_name = "path",
-        default = "String::from(\"/rendezvous\")",
-        from_str_fn(prefix)
-    )]
-    pub prefix: String,
+    #[argh(option, arg_name = "path", default = "Prefix::default()")]
+    pub prefix: Prefix,
 
     /// URL in front of our paths as clients see it, like
     /// https://matrix.example.org; default: what the request and trusted
     /// proxies say
-    #[argh(option, arg_name = "url", from_str_fn(public_url))]
-    pub public_url: Option<String>,
+    #[argh(option, arg_name = "url")]
+    pub public_url: Option<PublicUrl>,
 
     /// proxy to believe about scheme, host and client: an address, a network like
     /// 10.0.0.0/8, unix (whoever uses a Unix socket), or none; may be given
@@ -56,61 +48,41 @@ pub struct Flags {
 
     /// life of a MSC3886 session after its last write, 1s to 1day, default
     /// 60s
-    #[argh(
-        option,
-        arg_name = "time",
-        default = "Duration::from_secs(60)",
-        from_str_fn(ttl)
-    )]
-    pub ttl: Duration,
+    #[argh(option, arg_name = "time", default = "Ttl::default()")]
+    pub ttl: Ttl,
 
     /// life of a MSC4108 or MSC4388 session, 2m to 5m, default 5m
-    #[argh(
-        option,
-        arg_name = "time",
-        default = "SIGN_IN_TTL.end().to_owned()",
-        from_str_fn(sign_in_ttl)
-    )]
-    pub sign_in_ttl: Duration,
+    #[argh(option, arg_name = "time", default = "SignInTtl::default()")]
+    pub sign_in_ttl: SignInTtl,
 
     /// largest MSC3886 payload, up to 1MiB, default 4KiB (4KB is 4000 bytes)
-    #[argh(option, arg_name = "size", default = "4096", from_str_fn(max_bytes))]
-    pub max_bytes: usize,
+    #[argh(option, arg_name = "size", default = "PayloadSize::default()")]
+    pub max_bytes: PayloadSize,
 
     /// most sessions held; a newer one takes the place of the least recently
     /// used; default 10000
-    #[argh(
-        option,
-        arg_name = "number",
-        default = "NonZeroUsize::MIN.saturating_add(9_999)",
-        from_str_fn(max_entries)
-    )]
-    pub max_entries: NonZeroUsize,
+    #[argh(option, arg_name = "number", default = "UpTo(10_000)")]
+    pub max_entries: UpTo<MAX_ENTRIES>,
 
     /// most connections held; a newer one takes the place of the one idle
     /// for longest; default 4096
-    #[argh(
-        option,
-        arg_name = "number",
-        default = "4096",
-        from_str_fn(max_connections)
-    )]
-    pub max_connections: usize,
+    #[argh(option, arg_name = "number", default = "UpTo(4096)")]
+    pub max_connections: UpTo<MAX_CONNECTIONS>,
 
     /// sessions that one client address, or IPv6 network of 64 bits, may
     /// create a minute; a /56 may four times and a /48 sixteen times as many;
     /// default 20
-    #[argh(option, arg_name = "number", default = "20", from_str_fn(creations))]
-    pub create_rate: u32,
+    #[argh(option, arg_name = "number", default = "UpTo(20)")]
+    pub create_rate: UpTo<MAX_CREATIONS>,
 
     /// sessions that one may create at once, with the same factors for a /56
     /// and a /48; default 30
-    #[argh(option, arg_name = "number", default = "30", from_str_fn(creations))]
-    pub create_burst: u32,
+    #[argh(option, arg_name = "number", default = "UpTo(30)")]
+    pub create_burst: UpTo<MAX_CREATIONS>,
 
     /// threads that answer requests, up to 256, default one a core
-    #[argh(option, arg_name = "number", default = "cores()", from_str_fn(workers))]
-    pub workers: usize,
+    #[argh(option, arg_name = "number", default = "cores()")]
+    pub workers: UpTo<MAX_WORKERS>,
 
     /// where the operator finds /health and /metrics: 127.0.0.1:8091, another
     /// loopback address or unix:/path; default: nowhere
@@ -144,40 +116,6 @@ pub struct Flags {
     pub version: bool,
 }
 
-/// A value of `--trusted-proxy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrustedProxy {
-    /// Nobody is trusted.
-    None,
-    /// Who connects to a Unix socket is.
-    Unix,
-    /// Who connects from there is.
-    Network(IpNet),
-}
-
-impl FromStr for TrustedProxy {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "none" => return Ok(Self::None),
-            "unix" => return Ok(Self::Unix),
-            _ => {}
-        }
-        let network = text
-            .parse()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map_err(|_| "write an address, a network like 10.0.0.0/8, unix or none")?;
-        match network {
-            // Peers over IPv4 are known by their IPv4 addresses.
-            IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
-                Err("write IPv4 networks as such")
-            }
-            _ => Ok(Self::Network(network)),
-        }
-    }
-}
-
 impl Flags {
     /// Where to listen if nothing is said and no sockets are inherited.
     #[must_use]
@@ -185,23 +123,20 @@ impl Flags {
         Address::Tcp(([127, 0, 0, 1], 8090).into())
     }
 
+    /// The value of `--max-entries`.
+    #[must_use]
+    pub fn max_entries(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.max_entries.0).unwrap_or(NonZeroUsize::MIN)
+    }
+
     /// The largest payload of any protocol, in bytes.
     #[must_use]
     pub fn largest_payload(&self) -> usize {
-        self.max_bytes.max(SIGN_IN_MAX_BYTES)
+        self.max_bytes.0.max(SIGN_IN_MAX_BYTES)
     }
 
     fn admin_is_remote(&self) -> bool {
         matches!(&self.admin, Some(Address::Tcp(address)) if !address.ip().is_loopback())
-    }
-
-    fn names_the_prefix_twice(&self) -> bool {
-        let url = self.public_url.as_deref().unwrap_or_default();
-        let path = url
-            .split_once("://")
-            .and_then(|(_, rest)| rest.split_once('/'))
-            .map_or_else(String::new, |(_, path)| format!("/{path}"));
-        !self.prefix.is_empty() && path.ends_with(&self.prefix)
     }
 
     /// Whom to believe: peers on the loopback and on Unix sockets, or just
@@ -230,28 +165,6 @@ pub enum Command {
     /// To print this text.
     Print(String),
 }
-
-/// The lives of sign-in sessions that MSC4108 and MSC4388 allow: a user needs
-/// minutes, a server need not keep them longer.
-const SIGN_IN_TTL: RangeInclusive<Duration> = Duration::from_secs(120)..=Duration::from_secs(300);
-
-/// The largest `--max-bytes`. Payloads are some hundred bytes of key
-/// exchange; every connection may hold one while it arrives.
-const MAX_BYTES_LIMIT: usize = Content::MAX_PAYLOAD;
-
-/// The largest `--max-entries`: ten million sign-ins a minute.
-const MAX_ENTRIES_LIMIT: usize = 10_000_000;
-
-/// The largest `--max-connections`: the kernel's usual ceiling of
-/// descriptors a process (`fs.nr_open`).
-const MAX_CONNECTIONS_LIMIT: usize = 1024 * 1024;
-
-/// The largest `--create-rate` and `--create-burst`: a thousand a second is
-/// no limit any more.
-const CREATIONS_LIMIT: usize = 60_000;
-
-/// The largest `--workers`: beyond, they only wait for the store's lock.
-const WORKERS_LIMIT: usize = 256;
 
 /// Reads the command line, the program's name first.
 ///
@@ -284,9 +197,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             "--admin asks for no password: write a loopback address, or say --admin-allow-remote"
                 .into(),
         ),
-        Ok(flags) if flags.names_the_prefix_twice() => Err(format!(
+        Ok(flags) if has_prefix(&flags) => Err(format!(
             "--public-url is what stands in front of our paths: write it without {}",
-            flags.prefix
+            &*flags.prefix
         )),
         Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
@@ -310,83 +223,14 @@ fn version() -> String {
     format!("rendezvousd {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_LIMIT))
+fn has_prefix(flags: &Flags) -> bool {
+    let url = flags.public_url.as_ref();
+    url.is_some_and(|url| url.has_prefix(&flags.prefix))
 }
 
-fn prefix(text: &str) -> Result<String, String> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    let dots = |part| matches!(part, "." | "..");
-    let legal = text.bytes().all(legal) && !text.contains("//") && !text.split('/').any(dots);
-    if !text.starts_with('/') || !legal {
-        return Err("write a path that begins with a slash, like /rendezvous".into());
-    }
-    let text = text.strip_suffix('/').unwrap_or(text);
-    if text == "/_matrix" || text.starts_with("/_matrix/") {
-        return Err("the paths below /_matrix are the protocols' own; choose another".into());
-    }
-    Ok(text.into())
-}
-
-fn public_url(text: &str) -> Result<String, String> {
-    let url = text.trim_end_matches('/');
-    let rest = ["https://", "http://"]
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme))
-        .unwrap_or_default();
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]/%".contains(&b);
-    if rest.is_empty() || rest.starts_with(['/', ':']) || !rest.bytes().all(legal) {
-        return Err("write scheme and host, like https://matrix.example.org".into());
-    }
-    Ok(url.into())
-}
-
-fn ttl(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=Session::MAX_LIFETIME;
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|ttl| range.contains(ttl))
-        .ok_or_else(|| "write a number and a unit, from 1s to 1day, like 90s or 5m".into())
-}
-
-fn sign_in_ttl(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|ttl| SIGN_IN_TTL.contains(ttl))
-        .ok_or_else(|| "MSC4108 and MSC4388 allow 2m to 5m".into())
-}
-
-fn max_bytes(text: &str) -> Result<usize, String> {
-    ByteSize::from_str(text)
-        .ok()
-        .and_then(|size| usize::try_from(size.as_u64()).ok())
-        .filter(|size| (1..=MAX_BYTES_LIMIT).contains(size))
-        .ok_or_else(|| "write a size from 1 to 1MiB, like 4096 or 4KiB".into())
-}
-
-fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| format!("write a number from {} to {}", range.start(), range.end()))
-}
-
-fn max_entries(text: &str) -> Result<NonZeroUsize, String> {
-    let entries = number(text, 1..=MAX_ENTRIES_LIMIT)?;
-    Ok(NonZeroUsize::new(entries).unwrap_or(NonZeroUsize::MIN))
-}
-
-fn max_connections(text: &str) -> Result<usize, String> {
-    number(text, 1..=MAX_CONNECTIONS_LIMIT)
-}
-
-fn creations(text: &str) -> Result<u32, String> {
-    let creations = number(text, 1..=CREATIONS_LIMIT)?;
-    u32::try_from(creations).map_err(|error| error.to_string())
-}
-
-fn workers(text: &str) -> Result<usize, String> {
-    number(text, 1..=WORKERS_LIMIT)
+fn cores() -> UpTo<MAX_WORKERS> {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    UpTo(cores.min(MAX_WORKERS))
 }
 
 fn admin(text: &str) -> Result<Address, String> {
@@ -401,6 +245,8 @@ fn log_level(text: &str) -> Result<LevelFilter, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn flags(words: &[&str]) -> Result<Flags, String> {
@@ -414,9 +260,9 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_module_we_supersede() {
         let flags = flags(&[]).unwrap();
-        assert_eq!(flags.prefix, "/rendezvous");
-        assert_eq!(flags.ttl, Duration::from_secs(60));
-        assert_eq!((flags.max_bytes, flags.max_entries.get()), (4096, 10_000));
+        assert_eq!(&*flags.prefix, "/rendezvous");
+        assert_eq!(flags.ttl.0, Duration::from_secs(60));
+        assert_eq!((flags.max_bytes.0, flags.max_entries.0), (4096, 10_000));
         assert!(flags.listen.is_empty());
         let default: Address = "127.0.0.1:8090".parse().unwrap();
         assert_eq!(Flags::default_address(), default);
@@ -425,8 +271,8 @@ mod tests {
     #[test]
     fn units_are_those_people_write() {
         let flags = flags(&["--ttl", "2m 5s", "--max-bytes=10KiB"]).unwrap();
-        assert_eq!(flags.ttl, Duration::from_secs(125));
-        assert_eq!(flags.max_bytes, 10_240);
+        assert_eq!(flags.ttl.0, Duration::from_secs(125));
+        assert_eq!(flags.max_bytes.0, 10_240);
     }
 
     #[test]
@@ -449,23 +295,6 @@ mod tests {
             };
             let flags = flags(&words.collect::<Vec<_>>()).unwrap();
             assert_eq!(flags.trusted_proxies(), expected, "{named:?}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_is_kept_without_the_slash_at_its_end() {
-        for (text, kept) in [("/", ""), ("/a/", "/a"), ("/_synapse/r", "/_synapse/r")] {
-            assert_eq!(prefix(text), Ok(kept.into()));
-        }
-    }
-
-    #[test]
-    fn a_public_url_is_kept_without_the_slash_at_its_end() {
-        for (text, kept) in [
-            ("https://a.example", "https://a.example"),
-            ("http://[::1]:8090/x/", "http://[::1]:8090/x"),
-        ] {
-            assert_eq!(public_url(text), Ok(kept.into()));
         }
     }
 }

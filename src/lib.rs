@@ -5,8 +5,9 @@
 //! From the ground up, each knowing only those before it: [`clock`],
 //! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
 //! [`rate_limit`], [`store`], [`http`], [`api`], [`server`]; beside each other
-//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`], [`machine`] and
-//! [`logging`]; on top [`cli`].
+//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`], [`machine`],
+//! [`signals`] and [`logging`]; on top [`config`], [`cli`], [`error`] and
+//! [`service`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -16,6 +17,8 @@ pub mod block_pool;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod config;
+pub mod error;
 pub mod http;
 pub mod logging;
 pub mod machine;
@@ -25,7 +28,9 @@ pub mod rate_limit;
 pub mod reaper;
 pub mod report;
 pub mod server;
+pub mod service;
 pub mod session;
+pub mod signals;
 pub mod state;
 pub mod store;
 pub mod systemd;

@@ -1,6 +1,6 @@
-//! What systemd gives a service and wants to hear from it: inherited sockets,
-//! readiness, a status line, signs of life. Without systemd all of it is
-//! nothing.
+//! What systemd passes to a service and expects from it: inherited sockets,
+//! readiness, a status line, watchdog pings. Without systemd nothing of it has
+//! an effect.
 
 use std::env;
 use std::io;
@@ -13,15 +13,15 @@ use sd_notify::NotifyState;
 
 use crate::server::{Listener, Socket};
 
-/// The name of the operator's socket (`FileDescriptorName=` in its unit).
+/// The name of the admin port's socket (`FileDescriptorName=` in its unit).
 const ADMIN: &str = "admin";
 
 /// Sockets that were bound for us.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// Those for everybody.
+    /// For clients.
     pub public: Vec<Listener>,
-    /// The operator's.
+    /// For the admin port.
     pub admin: Option<Listener>,
 }
 
@@ -60,12 +60,12 @@ impl Sockets {
     }
 }
 
-/// Says that the service does what it is there for.
+/// Sends READY=1.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Says in one line how it goes.
+/// Sends a status line, STATUS=.
 pub fn status(line: &str) {
     tell(&[NotifyState::Status(line)]);
 }
@@ -77,20 +77,19 @@ pub fn failed(line: &str) {
     status(&line.replace(char::is_control, " "));
 }
 
-/// Says that the service is about to end.
+/// Sends STOPPING=1.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Gives a sign of life.
-pub fn alive() {
+/// Sends a watchdog ping, WATCHDOG=1.
+pub fn ping_watchdog() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often a sign of life is due, with time to spare; none if nobody waits
-/// for one.
+/// How often to ping the watchdog, with time to spare; `None` if it is off.
 #[must_use]
-pub fn watchdog() -> Option<Duration> {
+pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 3)
 }
 

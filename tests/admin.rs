@@ -21,7 +21,7 @@ const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
 fn port(daemon: &Daemon) -> SocketAddr {
-    let said = " operator's port on http://";
+    let said = " admin port on http://";
     let mut lines = daemon.start.iter();
     let address = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
     address.unwrap_or_else(|| panic!("no operator's port: {:?}", daemon.start))

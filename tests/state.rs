@@ -136,7 +136,7 @@ fn a_start_that_fails_keeps_the_sessions_for_the_next() {
     let output = failing.output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("1 sessions of the last run go on"), "{log}");
+    assert!(log.contains("restored 1 sessions from "), "{log}");
     let daemon = directory.start(&[]);
     assert_eq!(read(&daemon, &path).etag(), before.etag());
 }
@@ -314,7 +314,7 @@ fn the_most_recently_used_that_fit_into_the_file_are_kept() {
         let count = before.split_whitespace().last().unwrap();
         (count.parse::<usize>().unwrap(), after)
     };
-    let (kept, _) = said(" sessions are kept in ");
+    let (kept, _) = said(" sessions in ");
     assert!((2..10).contains(&kept), "{lines:?}");
     let (lost, why) = said(" sessions are lost, they do not fit in ");
     assert_eq!(kept + lost, 20);

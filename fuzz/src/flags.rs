@@ -29,14 +29,14 @@ fn serves(flags: &Flags) {
         Duration::from_secs(*range.start()) <= time && time <= Duration::from_secs(*range.end())
     };
     assert!(!flags.version);
-    assert!(seconds(1..=86_400, flags.ttl));
-    assert!(seconds(120..=300, flags.sign_in_ttl));
-    assert!((1..=1 << 20).contains(&flags.max_bytes));
-    assert!((1..=10_000_000).contains(&flags.max_entries.get()));
-    assert!((1..=1 << 20).contains(&flags.max_connections));
-    assert!((1..=256).contains(&flags.workers));
+    assert!(seconds(1..=86_400, flags.ttl.0));
+    assert!(seconds(120..=300, flags.sign_in_ttl.0));
+    assert!((1..=1 << 20).contains(&flags.max_bytes.0));
+    assert!((1..=10_000_000).contains(&flags.max_entries.0));
+    assert!((1..=1 << 20).contains(&flags.max_connections.0));
+    assert!((1..=256).contains(&flags.workers.0));
     for creations in [flags.create_rate, flags.create_burst] {
-        assert!((1..=60_000).contains(&creations));
+        assert!((1..=60_000).contains(&creations.0));
     }
     if let Some(Address::Tcp(admin)) = &flags.admin {
         assert!(admin.ip().is_loopback() || flags.admin_allow_remote);

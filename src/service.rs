@@ -1,0 +1,257 @@
+//! The running service: its parts, put together from the flags.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use log::{error, info, warn};
+
+use crate::admin::{Admin, Sources};
+use crate::api::{
+    self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
+};
+use crate::cli::Flags;
+use crate::clock::Clock;
+use crate::config::{MAX_CREATIONS, MemoryCeiling, UpTo, heaps};
+use crate::error::StartError;
+use crate::machine::Memory;
+use crate::rate_limit::{self, RateLimit};
+use crate::reaper::Reaper;
+use crate::report::{self, Totals};
+use crate::server::{self, Deadlines, Listener, Server, reserve_fds};
+use crate::signals::StopSignals;
+use crate::state;
+use crate::store::Store;
+use crate::systemd::{self, Sockets};
+
+/// How often systemd gets a status line.
+const STATUS_PERIOD: Duration = Duration::from_secs(10);
+
+/// All parts that run.
+#[derive(Debug)]
+pub struct Service {
+    store: Arc<Store>,
+    api: Arc<Api>,
+    reaper: Reaper,
+    server: Server,
+    admin: Option<Admin>,
+}
+
+impl Service {
+    /// Starts everything; when this returns, requests are answered.
+    ///
+    /// # Errors
+    /// [`StartError::Thread`].
+    pub fn start(
+        flags: &Flags,
+        settings: &server::Settings,
+        sockets: Sockets,
+        store: &Arc<Store>,
+    ) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let Sockets { public, admin } = sockets;
+        let addresses: Vec<String> = public.iter().map(|l| l.address().to_string()).collect();
+        let api = Arc::new(Api::new(Arc::clone(store), Clock, api_settings(flags)));
+        let reaper = Reaper::start(Arc::clone(store), Clock)
+            .map_err(|error| StartError::Thread("reaper", error))?;
+        let server = Server::start(public, settings, &api)
+            .map_err(|error| StartError::Thread("workers", error))?;
+        let sources = Sources {
+            store: Arc::clone(store),
+            api: Arc::clone(&api),
+            counters: Arc::clone(server.counters()),
+            probe: server.probe(&format!("{}/probe", &*flags.prefix)),
+            started,
+        };
+        let admin = admin
+            .map(|listener| start_admin(listener, sources))
+            .transpose()?;
+        info!("ready on {}", addresses.join(" "));
+        systemd::ready();
+        Ok(Self {
+            store: Arc::clone(store),
+            api,
+            reaper,
+            server,
+            admin,
+        })
+    }
+
+    /// Waits for a signal to stop. Meanwhile it pings the watchdog while all
+    /// workers have a heartbeat, and reports to systemd and the log.
+    ///
+    /// # Errors
+    /// When it cannot wait.
+    pub fn supervise(&self, signals: &StopSignals) -> io::Result<()> {
+        let mut heartbeat = self.server.heartbeat();
+        let watchdog = systemd::watchdog_period();
+        let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
+        let mut before = self.totals();
+        let mut reported = Instant::now();
+        while !signals.wait(period)? {
+            if watchdog.is_some() && heartbeat.is_steady() {
+                systemd::ping_watchdog();
+            }
+            let now = self.totals();
+            systemd::status(&now.status());
+            if reported.elapsed() < report::PERIOD {
+                continue;
+            }
+            if let Some(line) = now.refused_since(&before) {
+                warn!("{line}");
+            }
+            before = now;
+            reported = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Finishes what has begun and ends all threads; what was counted.
+    #[must_use]
+    pub fn stop(self) -> Totals {
+        systemd::stopping();
+        let counters = Arc::clone(self.server.counters());
+        self.server.stop();
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
+        self.reaper.stop();
+        Totals::read(&self.store, &self.api, &counters)
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::read(&self.store, &self.api, self.server.counters())
+    }
+}
+
+fn start_admin(listener: Listener, sources: Sources) -> Result<Admin, StartError> {
+    let address = listener.address().to_string();
+    let admin =
+        Admin::start(listener, sources).map_err(|error| StartError::Thread("admin port", error))?;
+    info!("admin port on {address}");
+    Ok(admin)
+}
+
+fn api_settings(flags: &Flags) -> api::Settings {
+    api::Settings {
+        trusted_proxies: flags.trusted_proxies(),
+        prefix: flags.prefix.to_string(),
+        public_url: flags.public_url.as_ref().map(|url| url.to_string()),
+        ttl: flags.ttl.0,
+        sign_in_ttl: flags.sign_in_ttl.0,
+        max_bytes: flags.max_bytes.0,
+        rate_limit: RateLimit {
+            rate: creations(flags.create_rate),
+            burst: creations(flags.create_burst),
+        },
+        check_page: !flags.no_check_page,
+    }
+}
+
+fn creations(number: UpTo<MAX_CREATIONS>) -> u32 {
+    u32::try_from(number.0).unwrap_or(u32::MAX)
+}
+
+/// The server's settings, with no more connections than there can be file
+/// descriptors.
+#[must_use]
+pub fn server_settings(flags: &Flags, sockets: &Sockets) -> server::Settings {
+    let wanted = flags.max_connections.0;
+    let (listeners, admin) = (sockets.public.len(), sockets.admin.is_some());
+    let fds = reserve_fds(wanted, listeners, flags.workers.0, admin);
+    if fds.connections < wanted {
+        warn!(
+            "--max-connections {wanted} needs a limit of {} open files and only {} are allowed: \
+             {} connections are held at most (systemd: LimitNOFILE={})",
+            fds.needed, fds.limit, fds.connections, fds.needed
+        );
+    }
+    server::Settings {
+        workers: flags.workers.0.min(fds.connections),
+        max_connections: fds.connections,
+        trusted_proxies: flags.trusted_proxies(),
+        largest_body: flags.max_bytes.0.max(BODY_LIMIT),
+        deadlines: Deadlines::default(),
+    }
+}
+
+/// Logs the limits in force and the memory that they add up to.
+pub fn log_limits(flags: &Flags, settings: &server::Settings) {
+    let prefix = &*flags.prefix;
+    info!(
+        "rendezvousd {}: MSC3886 and MSC4108 at {prefix}/, {MSC3886_PATH} and {MSC4108_PATH}; \
+         MSC4388 at {MSC4388_PATH} and {STABLE_PATH}",
+        env!("CARGO_PKG_VERSION"),
+    );
+    if let Some(url) = &flags.public_url {
+        info!("clients are told {}{prefix}/…", &**url);
+    }
+    info!(
+        "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
+         for {}; {} connections on {} workers; a client creates {} at once and {} a minute",
+        flags.max_entries.0,
+        flags.max_bytes.0,
+        humantime::format_duration(flags.ttl.0),
+        humantime::format_duration(flags.sign_in_ttl.0),
+        settings.max_connections,
+        settings.workers,
+        flags.create_burst.0,
+        flags.create_rate.0,
+    );
+    let heaps = heaps(settings.workers);
+    let ceiling = MemoryCeiling {
+        sessions: Store::ceiling(flags.max_entries(), flags.largest_payload(), heaps),
+        connections: settings.ceiling(heaps),
+        clients: rate_limit::SIZE,
+    };
+    info!("memory: {ceiling}");
+    let memory = Memory::available();
+    if ceiling.total() > memory.bytes {
+        warn!(
+            "sessions and connections can take {} and this program can have {memory}: \
+             lower --max-entries, --max-bytes or --max-connections",
+            ByteSize(ceiling.total()),
+        );
+    }
+}
+
+/// A store with the sessions of the last run, if they were kept, and the file
+/// to keep them in at the end: not one of somebody else's.
+#[must_use]
+pub fn restore(flags: &Flags) -> (Store, Option<&Path>) {
+    let mut store = Store::new(flags.max_entries());
+    let Some(path) = flags.state_file.as_deref() else {
+        return (store, None);
+    };
+    let shown = path.display();
+    match state::load(path, &mut store, flags.largest_payload(), Clock.now()) {
+        Ok(0) => {}
+        Ok(count) => info!("restored {count} sessions from {shown}"),
+        Err(error) if error.is_foreign() => {
+            warn!("restored no sessions, and none will be kept: {shown} {error}");
+            return (store, None);
+        }
+        Err(error) => warn!("restored no sessions: {shown} {error}"),
+    }
+    (store, Some(path))
+}
+
+/// Keeps the sessions in a file, and logs how many are kept and how many not.
+pub fn keep(path: &Path, store: &Store) {
+    let shown = path.display();
+    match state::save(path, store, Clock.now()) {
+        Ok(kept) => {
+            info!("kept {} sessions in {shown}", kept.sessions);
+            if let Some(error) = kept.shortage {
+                let lost = kept.left_out;
+                warn!("{lost} sessions are lost, they do not fit in {shown}: {error}");
+            }
+        }
+        Err(error) => {
+            let lost = store.counts().live;
+            error!("{lost} sessions are lost, none can be kept in {shown}: {error}");
+        }
+    }
+}
