@@ -16,6 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than anything takes on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longer than a daemon takes to stop that can; one that is paused cannot.
+const STOP: Duration = Duration::from_secs(5);
+
 /// The binary that is tested: this build's, or the one that `RENDEZVOUSD`
 /// names, which may be one for another machine with its emulator before it.
 pub fn program() -> String {
@@ -117,10 +120,24 @@ impl Daemon {
     }
 }
 
+/// Has it end by itself, so that a coverage build writes what it has counted.
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let end = Instant::now() + STOP;
+        let mut asked = false;
+        // Only as long as it runs is the process id its own.
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() >= end {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            if !asked {
+                let _ = kill_process(self.process(), Signal::TERM);
+                asked = true;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
