@@ -59,7 +59,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("absurd Content-Lengths", |_| absurd_lengths()),
     attack("Content-Length of 3 GB, sent", |_| endless(&post("Content-Length: 3221225472\r\n"), "x")),
     attack("bodies of 24 KB, never finished", |_| unfinished()),
-    attack("pipelines never read", |_| pipelines()),
+    attack("pipelines never read", |_| pipelines().deaf()),
     attack("connections reset at once", |_| resets()),
     attack("creations from 1 address", |_| creations(50, Origin::Loner, &octets(""))),
     attack("creations from 1, JSON escapes", |_| creations(50, Origin::Loner, &escapes())),
@@ -76,6 +76,16 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { descriptors: Some(64), ..attack("64 descriptors, 500 from 100", |_| keep_alive(500, Origin::Many(100))) },
     attack("TLS ClientHello", |_| stranger(client_hello())),
     attack("HTTP/2 preface", |_| stranger(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec())),
+];
+
+/// Those in which whoever is busy could keep the others waiting.
+#[rustfmt::skip]
+pub(crate) const BUSY: &[Attack] = &[
+    attack("pipelines never read", |_| pipelines().deaf()),
+    attack("pipelines read at once", |_| pipelines()),
+    attack("creations from 1000", |_| creations(1_000, Origin::Many(1_000), &octets(""))),
+    attack("creations, new connections", |_| visits()),
+    attack("keep-alive, 2000 busy", |_| busy()),
 ];
 
 const fn attack(name: &'static str, swarm: fn(SocketAddrV4) -> Swarm) -> Attack {
@@ -160,9 +170,14 @@ fn unfinished() -> Swarm {
 }
 
 fn pipelines() -> Swarm {
+    Swarm::new(HOARD, Origin::Many(100)).refrain(poll().repeat(500))
+}
+
+/// Each asks again when it is answered.
+fn busy() -> Swarm {
     Swarm::new(HOARD, Origin::Many(100))
-        .refrain(poll().repeat(500))
-        .deaf()
+        .refrain(poll())
+        .patient()
 }
 
 /// At every stage of a request.

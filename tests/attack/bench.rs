@@ -2,11 +2,15 @@
 //! beside the predecessor. `tests/attack/run` prints it.
 //!
 //! `cargo bench --bench attack -- [--seconds N] [--peer PROGRAM] [--only WORDS]`
+//!
+//! With `--fairness`, it measures instead what bystanders get while others keep
+//! the server busy, and fails if that is too little of the usual.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod attacks;
+mod fairness;
 mod innocent;
 mod siege;
 mod swarm;
@@ -32,13 +36,17 @@ struct Arguments {
     time: Duration,
     peer: Option<PathBuf>,
     only: String,
+    fairness: bool,
 }
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
-        eprintln!("arguments: [--seconds N] [--peer PROGRAM] [--only WORDS]");
+        eprintln!("arguments: [--seconds N] [--peer PROGRAM] [--only WORDS] [--fairness]");
         return ExitCode::from(2);
     };
+    if arguments.fairness {
+        return exit_code(fairness::check(&arguments.only));
+    }
     print_head(&arguments);
     let chosen = |name: &str| name.contains(&arguments.only);
     let mut remarks = Vec::new();
@@ -54,6 +62,10 @@ fn main() -> ExitCode {
     for remark in remarks {
         println!("{remark}");
     }
+    exit_code(good)
+}
+
+fn exit_code(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
     } else {
@@ -67,6 +79,7 @@ fn arguments() -> Option<Arguments> {
         time: Duration::from_secs(5),
         peer: None,
         only: String::new(),
+        fairness: false,
     };
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
@@ -74,6 +87,7 @@ fn arguments() -> Option<Arguments> {
             "--seconds" => arguments.time = Duration::from_secs(words.next()?.parse().ok()?),
             "--peer" => arguments.peer = Some(words.next()?.into()),
             "--only" => arguments.only = words.next()?,
+            "--fairness" => arguments.fairness = true,
             _ => return None,
         }
     }
@@ -137,7 +151,7 @@ fn row(name: &str, attacks: &[&Attack], arguments: &Arguments, remarks: &mut Vec
 }
 
 fn cells(outcome: &Outcome) -> String {
-    let millis = |percent| match outcome.percentile(percent) {
+    let millis = |percent| match outcome.tally.percentile(percent) {
         Some(time) => format!("{:.2}", time.as_secs_f64() * 1e3),
         None => "-".into(),
     };

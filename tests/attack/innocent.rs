@@ -43,6 +43,14 @@ impl Tally {
         }
     }
 
+    /// The latency that so many of a hundred requests did not exceed.
+    pub(crate) fn percentile(&self, percent: usize) -> Option<Duration> {
+        let mut latencies = self.latencies.clone();
+        latencies.sort_unstable();
+        let rank = (latencies.len() * percent).div_ceil(100);
+        latencies.get(rank.checked_sub(1)?).copied()
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.ok += other.ok;
         self.failed += other.failed;
@@ -59,6 +67,8 @@ pub(crate) enum Habit {
     Visits,
     /// One, once a second.
     Keeps,
+    /// One, a hundred times a second, as a proxy with many clients.
+    Reuses,
 }
 
 /// A client with a session of its own.
@@ -98,7 +108,7 @@ impl Innocent {
     /// Polls until told to stop.
     pub(crate) fn work(&mut self, stop: &AtomicBool) {
         let pause = match self.habit {
-            Habit::Visits => Duration::from_millis(10),
+            Habit::Visits | Habit::Reuses => Duration::from_millis(10),
             Habit::Keeps => Duration::from_secs(1),
         };
         for round in 1.. {
@@ -121,8 +131,9 @@ impl Innocent {
         self.step(Self::poll)
     }
 
-    pub(crate) fn tally(self) -> Tally {
-        self.tally
+    /// What it saw since this was last asked.
+    pub(crate) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     fn step(&mut self, act: fn(&mut Self) -> Result<(), String>) -> bool {
@@ -181,7 +192,7 @@ impl Innocent {
             Fault::Closed => "closed before an answer".into(),
             Fault::Bad(reason) => reason,
         })?;
-        if self.habit == Habit::Keeps {
+        if self.habit != Habit::Visits {
             self.kept = Some(line);
         }
         Ok(answer)

@@ -29,14 +29,6 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The latency that so many of a hundred requests did not exceed.
-    pub(crate) fn percentile(&self, percent: usize) -> Option<Duration> {
-        let mut latencies = self.tally.latencies.clone();
-        latencies.sort_unstable();
-        let rank = (latencies.len() * percent).div_ceil(100);
-        latencies.get(rank.checked_sub(1)?).copied()
-    }
-
     /// What must not be.
     pub(crate) fn defects(&self) -> Vec<String> {
         let mut defects = Vec::new();
@@ -63,27 +55,14 @@ impl Outcome {
 }
 
 /// Attacks a fresh server for so long.
-pub(crate) fn lay(victim: &Victim, mut swarms: Vec<Swarm>, time: Duration) -> Outcome {
-    fit(&mut swarms);
+pub(crate) fn lay(victim: &Victim, swarms: Vec<Swarm>, time: Duration) -> Outcome {
     let innocent = |habit| Innocent::new(victim.server, habit).expect("a session for the innocent");
     let mut innocents = [Habit::Visits, Habit::Keeps].map(innocent);
-    let stop = AtomicBool::new(false);
-    let usage = thread::scope(|scope| {
-        let watch = scope.spawn(|| victim.watch(&stop));
-        for part in swarms.chunks(swarms.len().div_ceil(ATTACKERS)) {
-            scope.spawn(|| attack(part, victim.server, &stop));
-        }
-        for innocent in &mut innocents {
-            scope.spawn(|| innocent.work(&stop));
-        }
-        thread::sleep(time);
-        stop.store(true, Ordering::Relaxed);
-        watch.join().expect("no panic")
-    });
+    let usage = disturb(victim, swarms, &mut innocents, time);
     let alive = innocents.iter_mut().all(Innocent::still_served);
     let mut tally = Tally::default();
-    for innocent in innocents {
-        tally.add(innocent.tally());
+    for innocent in &mut innocents {
+        tally.add(innocent.take_tally());
     }
     Outcome {
         tally,
@@ -91,6 +70,29 @@ pub(crate) fn lay(victim: &Victim, mut swarms: Vec<Swarm>, time: Duration) -> Ou
         ceiling: victim.ceiling,
         alive,
     }
+}
+
+/// Has the innocent work for so long, and the swarms attack meanwhile.
+pub(crate) fn disturb(
+    victim: &Victim,
+    mut swarms: Vec<Swarm>,
+    innocents: &mut [Innocent],
+    time: Duration,
+) -> Usage {
+    fit(&mut swarms);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| victim.watch(&stop));
+        for part in swarms.chunks(swarms.len().div_ceil(ATTACKERS).max(1)) {
+            scope.spawn(|| attack(part, victim.server, &stop));
+        }
+        for innocent in innocents {
+            scope.spawn(|| innocent.work(&stop));
+        }
+        thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        watch.join().expect("no panic")
+    })
 }
 
 /// Raises the limit of open files as far as allowed, and makes the swarms so

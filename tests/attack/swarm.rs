@@ -76,6 +76,8 @@ pub(crate) struct Swarm {
     /// The time between two turns.
     rest: Duration,
     deaf: bool,
+    /// Says its refrain again only after it has heard something.
+    patient: bool,
     parting: Parting,
 }
 
@@ -90,6 +92,7 @@ impl Swarm {
             step: BLOCK,
             rest: Duration::ZERO,
             deaf: false,
+            patient: false,
             parting: Parting::Never,
         }
     }
@@ -118,6 +121,12 @@ impl Swarm {
     /// Never reads.
     pub(crate) fn deaf(mut self) -> Self {
         self.deaf = true;
+        self
+    }
+
+    /// Waits for an answer before it says its refrain again.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
         self
     }
 
@@ -199,6 +208,8 @@ struct Link {
     opened: usize,
     /// Where in the refrain it is.
     place: usize,
+    /// Has said it all and heard nothing since.
+    waiting: bool,
 }
 
 impl Link {
@@ -218,6 +229,7 @@ impl Link {
             number,
             opened: 0,
             place: 0,
+            waiting: false,
         })
     }
 
@@ -237,7 +249,11 @@ impl Link {
             Ok(_) if swarm.parting == Parting::WhenAnswered => {
                 Err(ErrorKind::ConnectionReset.into())
             }
-            heard => Ok(said | progress(heard)?.is_some()),
+            heard => {
+                let heard = progress(heard)?.is_some();
+                self.waiting &= !heard;
+                Ok(said | heard)
+            }
         }
     }
 
@@ -248,12 +264,13 @@ impl Link {
             self.opened += taken.unwrap_or(0);
             return Ok(taken.is_some());
         }
-        if swarm.refrain.is_empty() {
+        if swarm.refrain.is_empty() || self.waiting {
             return Ok(false);
         }
         let end = swarm.refrain.len().min(self.place + swarm.step);
         let taken = progress(self.stream.write(&swarm.refrain[self.place..end]))?;
         self.place = (self.place + taken.unwrap_or(0)) % swarm.refrain.len();
+        self.waiting = swarm.patient && taken.is_some() && self.place == 0;
         Ok(taken.is_some())
     }
 }
