@@ -14,7 +14,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use rendezvousd::http::{Body, Handler, Head, Peer, Refusal, Request, Response, TrustedProxies};
+use rendezvousd::client::{Peer, TrustedProxies};
+use rendezvousd::http::{Body, Handler, Head, Rejection, Request, Response};
 use rendezvousd::server::{Address, Deadlines, Listener, Server, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -106,7 +107,7 @@ impl Handler for Recorder {
         0
     }
 
-    fn answer(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
         let name = request.head.path.trim_start_matches('/');
         let mut state = self.state();
         state.order.push(name.to_owned());
@@ -123,8 +124,8 @@ impl Handler for Recorder {
         Response::new(200, "").with(Body::Text("x".repeat(RESPONSE)))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
-        Response::new(refusal.status.0, "").with(Body::Text(refusal.reason.into()))
+    fn reject(&self, rejection: Rejection) -> Response {
+        Response::new(rejection.status.0, "").with(Body::Text(rejection.reason.into()))
     }
 }
 
