@@ -1,4 +1,4 @@
-//! The attacks of `tests/attack`, a moment each: no innocent request fails,
+//! The attacks of `tests/attack`, a moment each: no bystander request fails,
 //! no thread comes or goes, and the server goes on. The table of all of them
 //! is printed by `tests/attack/run`.
 
@@ -9,20 +9,20 @@ mod common;
 
 #[path = "attack/attacks.rs"]
 mod attacks;
-#[path = "attack/innocent.rs"]
-mod innocent;
-#[path = "attack/siege.rs"]
-mod siege;
-#[path = "attack/swarm.rs"]
-mod swarm;
-#[path = "attack/victim.rs"]
-mod victim;
+#[path = "attack/bystander.rs"]
+mod bystander;
+#[path = "attack/load.rs"]
+mod load;
+#[path = "attack/scenario.rs"]
+mod scenario;
+#[path = "attack/target.rs"]
+mod target;
 
 use std::time::Duration;
 
 use attacks::ATTACKS;
-use siege::lay;
-use victim::Victim;
+use scenario::run_scenario;
+use target::Target;
 
 /// How long each attack lasts.
 const MOMENT: Duration = Duration::from_millis(600);
@@ -32,8 +32,8 @@ const MOMENT: Duration = Duration::from_millis(600);
 fn the_innocent_notice_nothing() {
     let mut defects = Vec::new();
     for attack in ATTACKS {
-        let victim = Victim::ours(attack.descriptors);
-        let outcome = lay(&victim, vec![(attack.swarm)(victim.server)], MOMENT);
+        let target = Target::ours(attack.descriptors);
+        let outcome = run_scenario(&target, vec![(attack.load)(target.server)], MOMENT);
         let found = outcome.defects();
         defects.extend(
             found

@@ -1,4 +1,4 @@
-//! What is done to the server: one list of swarms with their names.
+//! What is done to the server: one list of loads with their names.
 
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 
-use crate::innocent::{CREATE, Line, request};
-use crate::swarm::{Origin, Parting, Swarm};
+use crate::bystander::{CREATE, Line, request};
+use crate::load::{Load, Origin, Parting};
 
 /// One attack.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
-    /// Its swarm; may prepare itself at the server.
-    pub(crate) swarm: fn(SocketAddrV4) -> Swarm,
+    /// Its load; may prepare itself at the server.
+    pub(crate) load: fn(SocketAddrV4) -> Load,
     /// The open files that the server is allowed, if fewer than usual.
     pub(crate) descriptors: Option<u32>,
     /// It speaks a protocol that the predecessor does not.
@@ -43,13 +43,13 @@ const BURST: usize = 20;
 /// All attacks, in the order of the table.
 #[rustfmt::skip]
 pub(crate) const ATTACKS: &[Attack] = &[
-    attack("slow heads, 2000 from 1 address", |_| slow_heads(Origin::Loner)),
+    attack("slow heads, 2000 from 1 address", |_| slow_heads(Origin::Single)),
     attack("slow heads, 2000 from 100", |_| slow_heads(Origin::Many(100))),
-    attack("slow bodies, 2000 from 1 address", |_| slow_bodies(Origin::Loner)),
+    attack("slow bodies, 2000 from 1 address", |_| slow_bodies(Origin::Single)),
     attack("slow bodies, 2000 from 100", |_| slow_bodies(Origin::Many(100))),
-    attack("idle, 2000 from 1 address", |_| idle(Origin::Loner)),
+    attack("idle, 2000 from 1 address", |_| idle(Origin::Single)),
     attack("idle, 2000 from 100", |_| idle(Origin::Many(100))),
-    attack("keep-alive, 2000 from 1 address", |_| keep_alive(HOARD, Origin::Loner)),
+    attack("keep-alive, 2000 from 1 address", |_| keep_alive(HOARD, Origin::Single)),
     attack("keep-alive, 2000 from 100", |_| keep_alive(HOARD, Origin::Many(100))),
     attack("endless request line", |_| endless("GET /", "x")),
     attack("endless header line", |_| endless("GET / HTTP/1.1\r\nHost: x\r\nA: ", "x")),
@@ -61,8 +61,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("bodies of 24 KB, never finished", |_| unfinished()),
     attack("pipelines never read", |_| pipelines().deaf()),
     attack("connections reset at once", |_| resets()),
-    attack("creations from 1 address", |_| creations(50, Origin::Loner, &octets(""))),
-    attack("creations from 1, JSON escapes", |_| creations(50, Origin::Loner, &escapes())),
+    attack("creations from 1 address", |_| creations(50, Origin::Single, &octets(""))),
+    attack("creations from 1, JSON escapes", |_| creations(50, Origin::Single, &escapes())),
     attack("creations from 1000", |_| creations(1_000, Origin::Many(1_000), &octets(""))),
     attack("creations from 1000, JSON escapes", |_| creations(1_000, Origin::Many(1_000), &escapes())),
     attack("creations, new connections", |_| visits()),
@@ -70,7 +70,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { only_ours: true, ..attack("transactions of one session", one_session) },
     Attack { only_ours: true, ..attack("conflicts of one session", conflicts) },
     Attack { only_ours: true, ..attack("transactions of 400 sessions", many_sessions) },
-    Attack { only_ours: true, ..attack("nested JSON, 64 from 1 address", |server| nested(server, 64, Origin::Loner)) },
+    Attack { only_ours: true, ..attack("nested JSON, 64 from 1 address", |server| nested(server, 64, Origin::Single)) },
     Attack { only_ours: true, ..attack("nested JSON, 1000 from 100", |server| nested(server, 1_000, Origin::Many(100))) },
     Attack { only_ours: true, ..attack("nested JSON, new connections", nested_visits) },
     Attack { descriptors: Some(64), ..attack("64 descriptors, 500 from 100", |_| keep_alive(500, Origin::Many(100))) },
@@ -88,10 +88,10 @@ pub(crate) const BUSY: &[Attack] = &[
     attack("keep-alive, 2000 busy", |_| busy()),
 ];
 
-const fn attack(name: &'static str, swarm: fn(SocketAddrV4) -> Swarm) -> Attack {
+const fn attack(name: &'static str, load: fn(SocketAddrV4) -> Load) -> Attack {
     Attack {
         name,
-        swarm,
+        load,
         descriptors: None,
         only_ours: false,
     }
@@ -106,41 +106,41 @@ fn poll() -> String {
     request("GET", "/rendezvous/AAAAAAAAAAAAAAAAAAAAAA", "", "")
 }
 
-fn slow_heads(origin: Origin) -> Swarm {
-    Swarm::new(HOARD, origin)
+fn slow_heads(origin: Origin) -> Load {
+    Load::new(HOARD, origin)
         .opening("GET / HTTP/1.1\r\nHost: x\r\n")
         .refrain("A: b\r\n")
         .slowly(1, Duration::from_millis(200))
 }
 
-fn slow_bodies(origin: Origin) -> Swarm {
-    Swarm::new(HOARD, origin)
+fn slow_bodies(origin: Origin) -> Load {
+    Load::new(HOARD, origin)
         .opening(post("Content-Length: 4000\r\n"))
         .refrain("x")
         .slowly(1, Duration::from_millis(200))
 }
 
-fn idle(origin: Origin) -> Swarm {
-    Swarm::new(HOARD, origin).slowly(0, Duration::from_millis(100))
+fn idle(origin: Origin) -> Load {
+    Load::new(HOARD, origin).slowly(0, Duration::from_millis(100))
 }
 
 /// Each asks something now and then.
-fn keep_alive(size: usize, origin: Origin) -> Swarm {
+fn keep_alive(size: usize, origin: Origin) -> Load {
     let poll = poll();
     let length = poll.len();
-    Swarm::new(size, origin)
+    Load::new(size, origin)
         .refrain(poll)
         .slowly(length, Duration::from_millis(200))
 }
 
 /// Sent until the server closes, and again.
-fn endless(opening: &str, refrain: &str) -> Swarm {
-    Swarm::new(FEW, Origin::Loner)
+fn endless(opening: &str, refrain: &str) -> Load {
+    Load::new(FEW, Origin::Single)
         .opening(opening)
         .refrain(refrain.repeat(64 * 1024 / refrain.len()))
 }
 
-fn absurd_lengths() -> Swarm {
+fn absurd_lengths() -> Load {
     let lengths = [
         "18446744073709551615",
         "18446744073709551616",
@@ -155,33 +155,33 @@ fn absurd_lengths() -> Swarm {
         "",
     ];
     let openings = lengths.map(|length| post(&format!("Content-Length: {length}\r\n")).into());
-    Swarm::new(openings.len(), Origin::Loner)
+    Load::new(openings.len(), Origin::Single)
         .openings(openings.to_vec())
         .refrain(vec![b'x'; 64 * 1024])
 }
 
 /// As much as a request may hold of our memory before it is complete.
-fn unfinished() -> Swarm {
+fn unfinished() -> Load {
     let mut creation = escapes();
     creation.pop();
-    Swarm::new(HOARD, Origin::Many(100))
+    Load::new(HOARD, Origin::Many(100))
         .opening(creation)
         .slowly(0, Duration::from_millis(100))
 }
 
-fn pipelines() -> Swarm {
-    Swarm::new(HOARD, Origin::Many(100)).refrain(poll().repeat(500))
+fn pipelines() -> Load {
+    Load::new(HOARD, Origin::Many(100)).refrain(poll().repeat(500))
 }
 
 /// Each asks again when it is answered.
-fn busy() -> Swarm {
-    Swarm::new(HOARD, Origin::Many(100))
+fn busy() -> Load {
+    Load::new(HOARD, Origin::Many(100))
         .refrain(poll())
         .patient()
 }
 
 /// At every stage of a request.
-fn resets() -> Swarm {
+fn resets() -> Load {
     let openings = [
         String::new(),
         "GET / HT".into(),
@@ -189,7 +189,7 @@ fn resets() -> Swarm {
         poll(),
         poll().repeat(20),
     ];
-    Swarm::new(100, Origin::Loner)
+    Load::new(100, Origin::Single)
         .openings(openings.map(String::into_bytes).to_vec())
         .parting(Parting::WhenSent)
 }
@@ -206,58 +206,58 @@ fn escapes() -> String {
     request("POST", CREATE_JSON, "", &body)
 }
 
-fn creations(size: usize, origin: Origin, creation: &str) -> Swarm {
-    Swarm::new(size, origin).refrain(creation)
+fn creations(size: usize, origin: Origin, creation: &str) -> Load {
+    Load::new(size, origin).refrain(creation)
 }
 
 /// A new connection and a new address for each.
-fn visits() -> Swarm {
-    Swarm::new(1_000, Origin::Many(1_000))
+fn visits() -> Load {
+    Load::new(1_000, Origin::Many(1_000))
         .opening(octets(""))
         .parting(Parting::WhenAnswered)
 }
 
 /// A flood of many clients that the proxy passes on.
-fn proxied() -> Swarm {
+fn proxied() -> Load {
     let client = |number: usize| {
         let (high, low) = (number / 250, number % 250 + 1);
         octets(&format!("X-Forwarded-For: 198.18.{high}.{low}\r\n"))
     };
-    Swarm::new(50, Origin::Proxy).refrain((0..1_000).map(client).collect::<String>())
+    Load::new(50, Origin::Proxy).refrain((0..1_000).map(client).collect::<String>())
 }
 
 /// All of them current: the writes follow each other.
-fn one_session(server: SocketAddrV4) -> Swarm {
+fn one_session(server: SocketAddrV4) -> Load {
     let session = created(server, 0);
     let puts = (0..10_000).map(|number| put(&session, number, number));
-    Swarm::new(1, Origin::Loner).refrain(puts.collect::<String>())
+    Load::new(1, Origin::Single).refrain(puts.collect::<String>())
 }
 
 /// All but the first too late.
-fn conflicts(server: SocketAddrV4) -> Swarm {
+fn conflicts(server: SocketAddrV4) -> Load {
     let session = created(server, 0);
     let puts = (0..10_000).map(|number| put(&session, number, 0));
-    Swarm::new(FEW, Origin::Loner).refrain(puts.collect::<String>())
+    Load::new(FEW, Origin::Single).refrain(puts.collect::<String>())
 }
 
 /// As much of them as is recorded anywhere.
-fn many_sessions(server: SocketAddrV4) -> Swarm {
+fn many_sessions(server: SocketAddrV4) -> Load {
     let sessions = (0..SESSIONS).map(|number| created(server, number / BURST));
     let puts = sessions.map(|session| {
         let puts = (0..TRANSACTIONS).map(|number| put(&session, number, number));
         puts.collect::<String>()
     });
-    Swarm::new(FEW, Origin::Loner).refrain(puts.collect::<String>())
+    Load::new(FEW, Origin::Single).refrain(puts.collect::<String>())
 }
 
 /// Writes that are JSON of the largest size and no object with the right keys.
-fn nested(server: SocketAddrV4, size: usize, origin: Origin) -> Swarm {
-    Swarm::new(size, origin).refrain(nested_write(server))
+fn nested(server: SocketAddrV4, size: usize, origin: Origin) -> Load {
+    Load::new(size, origin).refrain(nested_write(server))
 }
 
 /// The same, each over a new connection.
-fn nested_visits(server: SocketAddrV4) -> Swarm {
-    Swarm::new(1_000, Origin::Many(100))
+fn nested_visits(server: SocketAddrV4) -> Load {
+    Load::new(1_000, Origin::Many(100))
         .opening(nested_write(server))
         .parting(Parting::WhenAnswered)
 }
@@ -293,8 +293,8 @@ fn created(server: SocketAddrV4, number: usize) -> String {
 }
 
 /// Waits to be closed, or leaves when answered.
-fn stranger(hello: Vec<u8>) -> Swarm {
-    Swarm::new(50, Origin::Loner)
+fn stranger(hello: Vec<u8>) -> Load {
+    Load::new(50, Origin::Single)
         .opening(hello)
         .parting(Parting::WhenAnswered)
 }

@@ -1,4 +1,4 @@
-//! The table of attacks: what the innocent saw and what the server took,
+//! The table of attacks: what bystanders saw and what the server took,
 //! beside the predecessor. `tests/attack/run` prints it.
 //!
 //! `cargo bench --bench attack -- [--seconds N] [--peer PROGRAM] [--only WORDS]`
@@ -10,11 +10,11 @@
 mod common;
 
 mod attacks;
+mod bystander;
 mod fairness;
-mod innocent;
-mod siege;
-mod swarm;
-mod victim;
+mod load;
+mod scenario;
+mod target;
 
 use std::env;
 use std::path::PathBuf;
@@ -22,9 +22,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use attacks::{ATTACKS, Attack};
-use siege::{Outcome, lay};
-use swarm::Swarm;
-use victim::Victim;
+use load::Load;
+use scenario::{Outcome, run_scenario};
+use target::Target;
 
 /// Everything at once is not in the list: it is the list.
 const ALL: &str = "everything at once";
@@ -122,10 +122,10 @@ fn row(name: &str, attacks: &[&Attack], arguments: &Arguments, remarks: &mut Vec
     let alone = (attacks.len() == 1).then(|| attacks[0]);
     let descriptors = alone.and_then(|attack| attack.descriptors);
 
-    let victim = Victim::ours(descriptors);
-    let swarms = attacks.iter().map(|attack| (attack.swarm)(victim.server));
-    let ours = lay(&victim, swarms.collect(), arguments.time);
-    drop(victim);
+    let target = Target::ours(descriptors);
+    let loads = attacks.iter().map(|attack| (attack.load)(target.server));
+    let ours = run_scenario(&target, loads.collect(), arguments.time);
+    drop(target);
     let defects = ours.defects();
     remarks.extend(defects.iter().map(|defect| format!("{name}: {defect}")));
     print!("{name:<34}{}", cells(&ours));
@@ -136,12 +136,12 @@ fn row(name: &str, attacks: &[&Attack], arguments: &Arguments, remarks: &mut Vec
             println!("{:>WIDTH$}", "-");
             return defects.is_empty();
         }
-        let victim = Victim::predecessor(program, descriptors);
-        let swarms: Vec<Swarm> = spoken
+        let target = Target::predecessor(program, descriptors);
+        let loads: Vec<Load> = spoken
             .iter()
-            .map(|attack| (attack.swarm)(victim.server))
+            .map(|attack| (attack.load)(target.server))
             .collect();
-        let theirs = lay(&victim, swarms, arguments.time);
+        let theirs = run_scenario(&target, loads, arguments.time);
         print!("{}", cells(&theirs));
         let reason = theirs.tally.reason.as_deref();
         remarks.extend(reason.map(|reason| format!("{name}, predecessor: {reason}")));

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::attacks::{Attack, BUSY};
-use crate::innocent::{Habit, Innocent, Tally};
-use crate::siege::disturb;
-use crate::victim::Victim;
+use crate::bystander::{Bystander, ClientKind, Tally};
+use crate::scenario::disturb;
+use crate::target::Target;
 
 /// Rounds, of which the medians count.
 const ROUNDS: usize = 5;
@@ -29,7 +29,7 @@ const LEAST_CALM: Duration = Duration::from_millis(1);
 /// A kind of bystander. Treating it unfairly is to exceed both limits: on a
 /// machine with much else to do either may be, but not both.
 struct Kind {
-    habit: Habit,
+    kind: ClientKind,
     name: &'static str,
     /// The most that its 99th percentile may grow by.
     latency: f64,
@@ -42,13 +42,13 @@ struct Kind {
 /// line. That one must not starve.
 const KINDS: [Kind; 2] = [
     Kind {
-        habit: Habit::Visits,
+        kind: ClientKind::Visits,
         name: "new",
         latency: 100.0,
         served: 0.12,
     },
     Kind {
-        habit: Habit::Reuses,
+        kind: ClientKind::Reuses,
         name: "known",
         latency: 1_000.0,
         served: 0.01,
@@ -93,19 +93,19 @@ pub(crate) fn check(only: &str) -> bool {
 
 /// The rounds of each kind of bystander.
 fn rounds(attack: &Attack) -> [Rounds; 2] {
-    let victim = Victim::ours(attack.descriptors);
-    let mut innocents = KINDS
-        .map(|kind| Innocent::new(victim.server, kind.habit).expect("a session for the innocent"));
+    let target = Target::ours(attack.descriptors);
+    let mut bystanders = KINDS
+        .map(|kind| Bystander::new(target.server, kind.kind).expect("a session for a bystander"));
     let mut rounds = [Rounds::default(), Rounds::default()];
     for _ in 0..ROUNDS {
-        disturb(&victim, Vec::new(), &mut innocents, TIME);
-        for (rounds, innocent) in rounds.iter_mut().zip(&mut innocents) {
-            rounds.calm.push(innocent.take_tally());
+        disturb(&target, Vec::new(), &mut bystanders, TIME);
+        for (rounds, bystander) in rounds.iter_mut().zip(&mut bystanders) {
+            rounds.calm.push(bystander.take_tally());
         }
-        let swarm = (attack.swarm)(victim.server);
-        disturb(&victim, vec![swarm], &mut innocents, TIME);
-        for (rounds, innocent) in rounds.iter_mut().zip(&mut innocents) {
-            rounds.busy.push(innocent.take_tally());
+        let load = (attack.load)(target.server);
+        disturb(&target, vec![load], &mut bystanders, TIME);
+        for (rounds, bystander) in rounds.iter_mut().zip(&mut bystanders) {
+            rounds.busy.push(bystander.take_tally());
         }
         thread::sleep(REST);
     }

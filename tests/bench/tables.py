@@ -109,7 +109,7 @@ def instructions(counts, titles):
     ])  # fmt: skip
 
 
-def siege(figures, count, titles):
+def slow_connections(figures, count, titles):
     places = ["alone", "nobody", "own"]
     rows = []
     for name, rounds in figures.items():

@@ -1,8 +1,8 @@
 //! Many connections that misbehave in one way.
 //!
-//! Every attack is a swarm: what its connections say first, what they repeat
+//! Every attack is a load: what its connections say first, what they repeat
 //! after that, how fast, and when they leave. A connection that the server
-//! has closed is opened again. One thread has room for many swarms, lest the
+//! has closed is opened again. One thread has room for many loads, lest the
 //! attackers be stronger than the machine they share with the server.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 /// The peer whose `X-Forwarded-For` the server believes.
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// The attacker who has one address only. The innocent have 127.0.0.1.
-pub(crate) const LONER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The attacker who has one address only. The bystander have 127.0.0.1.
+pub(crate) const SINGLE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Closed connections opened again before those at hand get a turn.
 const OPENINGS: usize = 200;
@@ -29,11 +29,11 @@ const BLOCK: usize = 64 * 1024;
 /// The rest after a turn in which nothing could be done.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Where the connections of a swarm come from.
+/// Where the connections of a load come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
     /// One address.
-    Loner,
+    Single,
     /// So many addresses in turn.
     Many(usize),
     /// The reverse proxy.
@@ -44,7 +44,7 @@ impl Origin {
     /// The address of the connection of this number; always a loopback one.
     pub(crate) fn address(self, number: usize) -> Ipv4Addr {
         match self {
-            Self::Loner => LONER,
+            Self::Single => SINGLE,
             Self::Proxy => PROXY,
             Self::Many(count) => {
                 let byte = |value: usize| u8::try_from(value).unwrap_or(u8::MAX);
@@ -64,7 +64,7 @@ pub(crate) enum Parting {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Swarm {
+pub(crate) struct Load {
     pub(crate) size: usize,
     origin: Origin,
     /// Said first, one of them by each connection in turn.
@@ -81,7 +81,7 @@ pub(crate) struct Swarm {
     parting: Parting,
 }
 
-impl Swarm {
+impl Load {
     /// Connections that say nothing.
     pub(crate) fn new(size: usize, origin: Origin) -> Self {
         Self {
@@ -136,17 +136,17 @@ impl Swarm {
     }
 }
 
-/// Lets swarms attack in turns, on this thread, until told to stop.
-pub(crate) fn attack(swarms: &[Swarm], server: SocketAddrV4, stop: &AtomicBool) {
+/// Lets loads attack in turns, on this thread, until told to stop.
+pub(crate) fn attack(loads: &[Load], server: SocketAddrV4, stop: &AtomicBool) {
     let mut input = vec![0; BLOCK];
-    let mut bands: Vec<Band> = swarms.iter().map(Band::new).collect();
+    let mut bands: Vec<Band> = loads.iter().map(Band::new).collect();
     while !stop.load(Ordering::Relaxed) {
         let mut busy = false;
         for band in &mut bands {
             let now = Instant::now();
             if band.due <= now {
                 busy |= band.turn(server, &mut input);
-                band.due = now + band.swarm.rest;
+                band.due = now + band.load.rest;
             }
         }
         if !busy {
@@ -155,9 +155,9 @@ pub(crate) fn attack(swarms: &[Swarm], server: SocketAddrV4, stop: &AtomicBool) 
     }
 }
 
-/// A swarm that attacks.
+/// A load that attacks.
 struct Band<'s> {
-    swarm: &'s Swarm,
+    load: &'s Load,
     links: Vec<Option<Link>>,
     /// Connections opened so far.
     opened: usize,
@@ -165,11 +165,11 @@ struct Band<'s> {
 }
 
 impl<'s> Band<'s> {
-    fn new(swarm: &'s Swarm) -> Self {
+    fn new(load: &'s Load) -> Self {
         let mut links = Vec::new();
-        links.resize_with(swarm.size, || None);
+        links.resize_with(load.size, || None);
         Self {
-            swarm,
+            load,
             links,
             opened: 0,
             due: Instant::now(),
@@ -179,17 +179,17 @@ impl<'s> Band<'s> {
     /// Gives each connection a turn; whether anything was done.
     fn turn(&mut self, server: SocketAddrV4, input: &mut [u8]) -> bool {
         let mut busy = false;
-        let all = self.opened < self.swarm.size;
-        let mut openings = if all { self.swarm.size } else { OPENINGS };
+        let all = self.opened < self.load.size;
+        let mut openings = if all { self.load.size } else { OPENINGS };
         for (index, slot) in self.links.iter_mut().enumerate() {
             if slot.is_none() && openings > 0 {
-                let from = self.swarm.origin.address(index);
+                let from = self.load.origin.address(index);
                 *slot = Link::open(from, server, self.opened).ok();
                 openings -= 1;
                 self.opened += 1;
             }
             if let Some(link) = slot {
-                match link.turn(self.swarm, input) {
+                match link.turn(self.load, input) {
                     Ok(progress) => busy |= progress,
                     Err(_) => *slot = None,
                 }
@@ -199,7 +199,7 @@ impl<'s> Band<'s> {
     }
 }
 
-/// One connection of a swarm.
+/// One connection of a load.
 struct Link {
     stream: TcpStream,
     /// How many were opened before it.
@@ -235,18 +235,18 @@ impl Link {
 
     /// Says and hears what it can; whether there was anything. An error is
     /// the end of the connection.
-    fn turn(&mut self, swarm: &Swarm, input: &mut [u8]) -> io::Result<bool> {
-        let said = self.say(swarm)?;
-        let opening = &swarm.openings[self.number % swarm.openings.len()];
-        if swarm.parting == Parting::WhenSent && self.opened == opening.len() {
+    fn turn(&mut self, load: &Load, input: &mut [u8]) -> io::Result<bool> {
+        let said = self.say(load)?;
+        let opening = &load.openings[self.number % load.openings.len()];
+        if load.parting == Parting::WhenSent && self.opened == opening.len() {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        if swarm.deaf {
+        if load.deaf {
             return Ok(said);
         }
         match self.stream.read(input) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) if swarm.parting == Parting::WhenAnswered => {
+            Ok(_) if load.parting == Parting::WhenAnswered => {
                 Err(ErrorKind::ConnectionReset.into())
             }
             heard => {
@@ -257,20 +257,20 @@ impl Link {
         }
     }
 
-    fn say(&mut self, swarm: &Swarm) -> io::Result<bool> {
-        let opening = &swarm.openings[self.number % swarm.openings.len()];
+    fn say(&mut self, load: &Load) -> io::Result<bool> {
+        let opening = &load.openings[self.number % load.openings.len()];
         if self.opened < opening.len() {
             let taken = progress(self.stream.write(&opening[self.opened..]))?;
             self.opened += taken.unwrap_or(0);
             return Ok(taken.is_some());
         }
-        if swarm.refrain.is_empty() || self.waiting {
+        if load.refrain.is_empty() || self.waiting {
             return Ok(false);
         }
-        let end = swarm.refrain.len().min(self.place + swarm.step);
-        let taken = progress(self.stream.write(&swarm.refrain[self.place..end]))?;
-        self.place = (self.place + taken.unwrap_or(0)) % swarm.refrain.len();
-        self.waiting = swarm.patient && taken.is_some() && self.place == 0;
+        let end = load.refrain.len().min(self.place + load.step);
+        let taken = progress(self.stream.write(&load.refrain[self.place..end]))?;
+        self.place = (self.place + taken.unwrap_or(0)) % load.refrain.len();
+        self.waiting = load.patient && taken.is_some() && self.place == 0;
         Ok(taken.is_some())
     }
 }

@@ -12,7 +12,7 @@ import process
 WORK = load.WORKS["get"]
 
 
-def besieged(peer, cores, count, seconds, turn):
+def costs(peer, cores, count, seconds, turn):
     """The cost of a GET alone, beside slow connections that nobody serves, and
     beside the server's own, in an order that turns. Whoever drips the bytes
     takes time from wrk, which delays answers however they are served: what the

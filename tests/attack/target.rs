@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 
 use crate::common::{Daemon, PATIENCE, program};
-use crate::swarm::PROXY;
+use crate::load::PROXY;
 
 /// What the predecessor may allocate before it is refused more, in KiB.
 const PEER_MEMORY: u32 = 4 << 20;
@@ -21,7 +21,7 @@ const PEER_MEMORY: u32 = 4 << 20;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A server, killed when dropped.
-pub(crate) struct Victim {
+pub(crate) struct Target {
     process: Process,
     pub(crate) server: SocketAddrV4,
     /// The most memory it says it takes.
@@ -33,7 +33,7 @@ enum Process {
     Peer(Child),
 }
 
-impl Victim {
+impl Target {
     /// Starts ours with its defaults, but every peer is judged by its own
     /// address: only [`PROXY`] speaks for others.
     pub(crate) fn ours(descriptors: Option<u32>) -> Self {
@@ -104,7 +104,7 @@ impl Victim {
     }
 }
 
-impl Drop for Victim {
+impl Drop for Target {
     fn drop(&mut self) {
         // Ours ends itself.
         if let Process::Peer(child) = &mut self.process {

@@ -1,4 +1,4 @@
-//! One attack on one server, with the innocent in its midst, and what came
+//! One attack on one server, with bystanders beside it, and what came
 //! of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::innocent::{Habit, Innocent, Tally};
-use crate::swarm::{Swarm, attack};
-use crate::victim::{Usage, Victim};
+use crate::bystander::{Bystander, ClientKind, Tally};
+use crate::load::{Load, attack};
+use crate::target::{Target, Usage};
 
 /// Descriptors that are not an attacker's connections.
 const OTHERS: usize = 200;
@@ -55,39 +55,40 @@ impl Outcome {
 }
 
 /// Attacks a fresh server for so long.
-pub(crate) fn lay(victim: &Victim, swarms: Vec<Swarm>, time: Duration) -> Outcome {
-    let innocent = |habit| Innocent::new(victim.server, habit).expect("a session for the innocent");
-    let mut innocents = [Habit::Visits, Habit::Keeps].map(innocent);
-    let usage = disturb(victim, swarms, &mut innocents, time);
-    let alive = innocents.iter_mut().all(Innocent::still_served);
+pub(crate) fn run_scenario(target: &Target, loads: Vec<Load>, time: Duration) -> Outcome {
+    let bystander =
+        |kind| Bystander::new(target.server, kind).expect("a session for a bystander");
+    let mut bystanders = [ClientKind::Visits, ClientKind::Keeps].map(bystander);
+    let usage = disturb(target, loads, &mut bystanders, time);
+    let alive = bystanders.iter_mut().all(Bystander::still_served);
     let mut tally = Tally::default();
-    for innocent in &mut innocents {
-        tally.add(innocent.take_tally());
+    for bystander in &mut bystanders {
+        tally.add(bystander.take_tally());
     }
     Outcome {
         tally,
         usage,
-        ceiling: victim.ceiling,
+        ceiling: target.ceiling,
         alive,
     }
 }
 
-/// Has the innocent work for so long, and the swarms attack meanwhile.
+/// Has bystanders work for so long, and the loads attack meanwhile.
 pub(crate) fn disturb(
-    victim: &Victim,
-    mut swarms: Vec<Swarm>,
-    innocents: &mut [Innocent],
+    target: &Target,
+    mut loads: Vec<Load>,
+    bystanders: &mut [Bystander],
     time: Duration,
 ) -> Usage {
-    fit(&mut swarms);
+    fit(&mut loads);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watch = scope.spawn(|| victim.watch(&stop));
-        for part in swarms.chunks(swarms.len().div_ceil(ATTACKERS).max(1)) {
-            scope.spawn(|| attack(part, victim.server, &stop));
+        let watch = scope.spawn(|| target.watch(&stop));
+        for part in loads.chunks(loads.len().div_ceil(ATTACKERS).max(1)) {
+            scope.spawn(|| attack(part, target.server, &stop));
         }
-        for innocent in innocents {
-            scope.spawn(|| innocent.work(&stop));
+        for bystander in bystanders {
+            scope.spawn(|| bystander.work(&stop));
         }
         thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
@@ -95,9 +96,9 @@ pub(crate) fn disturb(
     })
 }
 
-/// Raises the limit of open files as far as allowed, and makes the swarms so
-/// small that descriptors are left for the innocent.
-fn fit(swarms: &mut [Swarm]) {
+/// Raises the limit of open files as far as allowed, and makes the loads so
+/// small that descriptors are left for bystanders.
+fn fit(loads: &mut [Load]) {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
@@ -106,10 +107,10 @@ fn fit(swarms: &mut [Swarm]) {
     setrlimit(Resource::Nofile, raised).expect("the soft limit is free up to the hard one");
     let limit = usize::try_from(maximum.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let room = limit.saturating_sub(OTHERS).max(1);
-    let wanted: usize = swarms.iter().map(|swarm| swarm.size).sum();
+    let wanted: usize = loads.iter().map(|load| load.size).sum();
     if wanted > room {
-        for swarm in swarms {
-            swarm.size = (swarm.size * room / wanted).max(1);
+        for load in loads {
+            load.size = (load.size * room / wanted).max(1);
         }
     }
 }

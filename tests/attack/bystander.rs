@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Every so many polls it writes, and reads what it wrote.
 const WRITE_EVERY: u32 = 10;
 
-/// What the innocent saw.
+/// What bystanders saw.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) ok: usize,
@@ -60,9 +60,9 @@ impl Tally {
     }
 }
 
-/// How an innocent uses connections.
+/// How an bystander uses connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
+pub(crate) enum ClientKind {
     /// A new one for every request, a hundred times a second.
     Visits,
     /// One, once a second.
@@ -72,9 +72,9 @@ pub(crate) enum Habit {
 }
 
 /// A client with a session of its own.
-pub(crate) struct Innocent {
+pub(crate) struct Bystander {
     server: SocketAddr,
-    habit: Habit,
+    kind: ClientKind,
     kept: Option<Line>,
     session: String,
     etag: String,
@@ -82,34 +82,34 @@ pub(crate) struct Innocent {
     tally: Tally,
 }
 
-impl Innocent {
+impl Bystander {
     /// Creates the session.
-    pub(crate) fn new(server: SocketAddrV4, habit: Habit) -> Result<Self, String> {
-        let mut innocent = Self {
+    pub(crate) fn new(server: SocketAddrV4, kind: ClientKind) -> Result<Self, String> {
+        let mut bystander = Self {
             server: server.into(),
-            habit,
+            kind,
             kept: None,
             session: String::new(),
             etag: String::new(),
             writes: 0,
             tally: Tally::default(),
         };
-        let text = request("POST", CREATE, "", &innocent.payload());
-        let answer = innocent.exchange(&text)?.expect(201)?;
-        innocent.session = match answer.location.as_deref() {
+        let text = request("POST", CREATE, "", &bystander.payload());
+        let answer = bystander.exchange(&text)?.expect(201)?;
+        bystander.session = match answer.location.as_deref() {
             Some(path) if path.starts_with('/') => path.to_owned(),
             Some(id) => format!("{CREATE}/{id}"),
             None => return Err("no Location".into()),
         };
-        innocent.etag = answer.etag;
-        Ok(innocent)
+        bystander.etag = answer.etag;
+        Ok(bystander)
     }
 
     /// Polls until told to stop.
     pub(crate) fn work(&mut self, stop: &AtomicBool) {
-        let pause = match self.habit {
-            Habit::Visits | Habit::Reuses => Duration::from_millis(10),
-            Habit::Keeps => Duration::from_secs(1),
+        let pause = match self.kind {
+            ClientKind::Visits | ClientKind::Reuses => Duration::from_millis(10),
+            ClientKind::Keeps => Duration::from_secs(1),
         };
         for round in 1.. {
             self.step(Self::poll);
@@ -172,7 +172,7 @@ impl Innocent {
 
     /// Never the same twice: the predecessor's tags are hashes.
     fn payload(&self) -> String {
-        format!("message {} of {:?}, {:700}", self.writes, self.habit, "")
+        format!("message {} of {:?}, {:700}", self.writes, self.kind, "")
     }
 
     /// A kept connection that turns out to be closed is replaced.
@@ -192,7 +192,7 @@ impl Innocent {
             Fault::Closed => "closed before an answer".into(),
             Fault::Bad(reason) => reason,
         })?;
-        if self.habit != Habit::Visits {
+        if self.kind != ClientKind::Visits {
             self.kept = Some(line);
         }
         Ok(answer)
@@ -272,7 +272,7 @@ impl Line {
     }
 }
 
-/// What the innocent look at.
+/// What bystanders look at.
 pub(crate) struct Answer {
     status: u16,
     etag: String,
