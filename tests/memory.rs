@@ -3,7 +3,7 @@
 use std::alloc::System;
 use std::num::NonZeroUsize;
 
-use rendezvousd::block_pool::{self, PAGE};
+use rendezvousd::block_pool::{self, SLAB};
 use rendezvousd::clock::Timestamp;
 use rendezvousd::protocol::Protocol;
 use rendezvousd::session::{Content, Session};
@@ -104,7 +104,7 @@ fn a_session_costs_what_the_ceiling_says() {
     let (indices, records) = transactions(10_000);
     println!("{MAX_TRANSACTIONS} transactions a session: {records} bytes and {indices}");
     assert!(
-        records <= TRANSACTIONS_SIZE + PAGE / 10_000,
+        records <= TRANSACTIONS_SIZE + SLAB / 10_000,
         "{records} bytes"
     );
     for (sessions, payload) in [
@@ -117,7 +117,7 @@ fn a_session_costs_what_the_ceiling_says() {
         (300_000, 0),
     ] {
         for step in [0, 300] {
-            let pool = sessions * Content::ceiling(payload) + PAGE;
+            let pool = sessions * Content::ceiling(payload) + SLAB;
             let region = Region::new(ALLOCATOR);
             let store = full(sessions, payload, step);
             let created = overhead(&region, &store);
@@ -130,7 +130,7 @@ fn a_session_costs_what_the_ceiling_says() {
             let most = created.max(restored) + indices;
             assert!(most <= SESSION_OVERHEAD, "{most} bytes");
             drop((store, copy));
-            assert!(block_pool::mapped() <= PAGE);
+            assert!(block_pool::mapped() <= SLAB);
         }
     }
 }
