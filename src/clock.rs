@@ -20,8 +20,8 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// What the wall clock shows, or showed, at `steady` milliseconds, as far
-    /// as a [date](system_time) can say it.
+    /// What the wall clock shows, or showed, at `monotonic_ms`, as far as a
+    /// [date](system_time) can say it.
     #[must_use]
     pub fn system_time_at(self, monotonic_ms: u64) -> SystemTime {
         let wall = self.unix_ms.saturating_add(monotonic_ms);

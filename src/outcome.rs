@@ -2,7 +2,7 @@
 //! last payload: payloads are encrypted.
 
 use crate::protocol::Protocol;
-use crate::session::Parts;
+use crate::session::Session;
 
 /// The outcome of a session that has ended.
 ///
@@ -46,14 +46,14 @@ impl Outcome {
     ///
     /// The store does not know who writes, but the first write after the
     /// creation is the second device's, so any write means that it joined. In
-    /// the tagged family, so does a fetch of the first payload: the device
+    /// a session with ETags, so does a fetch of the first payload: the device
     /// that created the session has the ETag, polls with `If-None-Match` and
     /// gets 304. In MSC4388 its polls have no condition and get 200 like the
     /// other device's, so reads tell nothing there.
-    pub(crate) fn of(session: &Parts) -> Self {
-        let (writes, bytes) = whole(session.protocol);
+    pub(crate) fn of_session(session: &Session) -> Self {
+        let (writes, bytes) = completion_threshold(session.protocol);
         let joined = match session.protocol {
-            Protocol::Msc3886 | Protocol::Msc4108 => session.fetched || session.writes > 0,
+            Protocol::Msc3886 | Protocol::Msc4108 => session.first_fetched || session.writes > 0,
             Protocol::Msc4388 => session.writes > 0,
         };
         if session.writes >= writes && session.content.len() >= bytes {
@@ -86,7 +86,7 @@ impl Outcome {
 /// account without cross-signing, 290. Refusals have 150 to 170; one may come
 /// seventh, when the keys do not match. Without the sixth the new device is
 /// signed in but not verified.
-fn whole(protocol: Protocol) -> (u8, usize) {
+fn completion_threshold(protocol: Protocol) -> (u8, usize) {
     match protocol {
         Protocol::Msc3886 => (6, 200),
         Protocol::Msc4108 | Protocol::Msc4388 => (6, 300),
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::session::{Content, Revision, Session};
+    use crate::session::{Content, Revision};
 
     const START: Timestamp = Timestamp {
         monotonic_ms: 0,
@@ -133,16 +133,16 @@ mod tests {
     /// sizes after its creation.
     fn outcome(protocol: Protocol, fetched: bool, sizes: &[usize]) -> Outcome {
         let content = |size| Content::new(&vec![b'x'; size], "text/plain").unwrap();
-        let life = Duration::from_secs(300);
+        let lifetime = Duration::from_secs(300);
         let first = Revision::new(0);
-        let mut session = Session::new(content(0), first, protocol, life, START);
+        let mut session = Session::new(content(0), first, protocol, lifetime, START);
         if fetched {
-            session.set_fetched();
+            session.first_fetched = true;
         }
         for size in sizes {
             drop(session.replace(content(*size), START));
         }
-        Outcome::of(&session.parts())
+        Outcome::of_session(&session)
     }
 
     const SIGN_IN: [Protocol; 2] = [Protocol::Msc4108, Protocol::Msc4388];

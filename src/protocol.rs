@@ -1,22 +1,21 @@
-//! The protocols that sessions are made over.
+//! The protocols that sessions are created over.
 
-/// The protocol that a session was made over.
+/// The protocol that a session was created over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// MSC3886: any media type, entity tags.
+    /// MSC3886: any media type, ETags.
     Msc3886,
-    /// MSC4108 in its text of 2024: `text/plain`, entity tags.
+    /// MSC4108 in its text of 2024: `text/plain`, ETags.
     Msc4108,
     /// MSC4388: JSON bodies, sequence tokens.
     Msc4388,
 }
 
-/// What tells the revisions of a session apart on the wire. A session
-/// answers to requests of its own family only: a payload of any bytes has no
-/// JSON form.
+/// How a protocol names the revision that a write replaces. A session answers
+/// only to requests of its own kind: a payload of any bytes has no JSON form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concurrency {
-    /// Entity tags.
+    /// ETags.
     ETag,
     /// Sequence tokens.
     SequenceToken,
@@ -36,15 +35,15 @@ impl Protocol {
         }
     }
 
-    /// Whether every write gives the session its whole life again (MSC3886).
-    /// In MSC4108 and MSC4388 the end stands from the beginning: clients read
-    /// the expiry once.
+    /// Whether every write restarts the session's lifetime (MSC3886). In
+    /// MSC4108 and MSC4388 the end is fixed at the creation: clients read the
+    /// expiry once.
     #[must_use]
     pub fn renews(self) -> bool {
         self == Self::Msc3886
     }
 
-    /// The family it belongs to.
+    /// How it names revisions.
     #[must_use]
     pub fn concurrency(self) -> Concurrency {
         match self {

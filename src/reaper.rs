@@ -12,9 +12,8 @@ use log::debug;
 use crate::clock::Clock;
 use crate::store::{Ended, Store};
 
-/// How long the reaper rests: with the quarter of a second that the index is
-/// coarse, an expired session is removed within a second of its end, unless
-/// hundreds of thousands end at once.
+/// Time between two sweeps: an expired session is removed within a second of
+/// its end.
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// Sessions removed under one hold of the lock. A removal costs about a
@@ -59,15 +58,15 @@ impl Reaper {
     }
 }
 
-/// Does something every [`PERIOD`] until there is nobody to stop it. A panic,
-/// which the hook has logged, must not be the end of all sweeping.
+/// Sweeps every [`PERIOD`] until it is told to stop. A panic, which the hook
+/// has logged, must not be the end of all sweeping.
 fn repeat(stopped: &Receiver<()>, mut sweep: impl FnMut()) {
     while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         let _ = catch_unwind(AssertUnwindSafe(&mut sweep));
     }
 }
 
-/// Logs the ended sessions and drops them.
+/// Logs the ended sessions, and forgets them.
 fn log_and_drop(gone: &mut Vec<Ended>) {
     for ended in gone.drain(..) {
         debug!("{ended}");

@@ -36,11 +36,11 @@ fn at_debug_every_session_has_a_line_at_its_end() {
     for (start, end) in [
         (
             "DEBUG a session of MSC4108 ended as aborted: deleted ",
-            " s after its last write, 1 writes, 6 bytes",
+            " s after its last write, writes: 1, last payload: 6 bytes",
         ),
         (
             "DEBUG a session of MSC3886 ended as never_joined: expired ",
-            " s after its creation, 0 writes, 1 bytes",
+            " s after its creation, writes: 0, last payload: 1 bytes",
         ),
     ] {
         let is_it = |line: &&String| line.contains(start) && line.ends_with(end);

@@ -170,7 +170,7 @@ impl Actor<'_> {
             self.stage.known.lock().unwrap().push(Known {
                 id,
                 family: protocol.concurrency(),
-                first: session.revision().number(),
+                first: session.revision.number(),
             });
         }
     }
@@ -210,8 +210,8 @@ impl Actor<'_> {
             let revision = Revision::new(known.first.wrapping_add(expected));
             match store.write(known.id, Some(revision), content(payload), now) {
                 Ok(session) => {
-                    let to = session.revision().number().wrapping_sub(known.first);
-                    assert_eq!(number(&session.content()), payload);
+                    let to = session.revision.number().wrapping_sub(known.first);
+                    assert_eq!(number(&session.content), payload);
                     Outcome::Wrote {
                         from: Some(expected),
                         to,
@@ -220,9 +220,9 @@ impl Actor<'_> {
                 }
                 Err(WriteError::NotFound) => Outcome::Gone,
                 Err(WriteError::Conflict(session)) => {
-                    assert_ne!(session.revision(), revision);
-                    let written = session.revision() == revision.next();
-                    assert!(!written || number(&session.content()) != payload);
+                    assert_ne!(session.revision, revision);
+                    let written = session.revision == revision.next();
+                    assert!(!written || number(&session.content) != payload);
                     saw(known, &session)
                 }
             }
@@ -266,8 +266,8 @@ fn number(content: &Content) -> u64 {
 
 fn saw(known: Known, session: &Session) -> Outcome {
     Outcome::Saw {
-        revision: session.revision().number().wrapping_sub(known.first),
-        payload: number(&session.content()),
+        revision: session.revision.number().wrapping_sub(known.first),
+        payload: number(&session.content),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::http::{Handler, Head, Rejection, Request, Response};
 use crate::protocol::{Concurrency, Protocol};
 use crate::rate_limit::{RateLimit, RateLimiter};
-use crate::session::{Content, Revision, Session, SessionId};
+use crate::session::{Content, Session, SessionId};
 use crate::store::{CreateError, Store};
 use msc4388::Stability;
 
@@ -266,20 +266,18 @@ impl Api {
     }
 
     /// A session that may be read: not by a browser that would show it.
-    /// `fetches` says whether the answer will have the payload.
     fn readable(
         &self,
         id: Option<SessionId>,
         concurrency: Concurrency,
         head: &Head<'_, '_>,
         now: Timestamp,
-        fetches: impl FnOnce(Revision) -> bool,
     ) -> Result<Session, Response> {
         if responses::navigates(head) {
             Counters::count(&self.counters.navigations_refused);
             return Err(responses::navigation_refused());
         }
-        id.and_then(|id| self.store.read_if(id, concurrency, now, fetches))
+        id.and_then(|id| self.store.read(id, concurrency, now))
             .ok_or_else(responses::not_found)
     }
 

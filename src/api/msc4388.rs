@@ -70,7 +70,7 @@ impl Api {
         };
         object(&Created {
             id: &id.to_string(),
-            sequence_token: &token(session.revision()),
+            sequence_token: &token(session.revision),
             expires_in_ms: left(&session, now),
         })
     }
@@ -81,14 +81,13 @@ impl Api {
         request: &Request<'_, '_>,
     ) -> Response {
         let now = self.clock.now();
-        let session =
-            match self.readable(id, Concurrency::SequenceToken, &request.head, now, |_| true) {
-                Ok(session) => session,
-                Err(response) => return response,
-            };
+        let session = match self.readable(id, Concurrency::SequenceToken, &request.head, now) {
+            Ok(session) => session,
+            Err(response) => return response,
+        };
         object(&Read {
-            data: &String::from_utf8(session.content().payload()).unwrap_or_default(),
-            sequence_token: &token(session.revision()),
+            data: &String::from_utf8(session.content.payload()).unwrap_or_default(),
+            sequence_token: &token(session.revision),
             expires_in_ms: left(&session, now),
         })
     }
@@ -346,7 +345,7 @@ fn expected_revision(text: &str) -> Option<Revision> {
 }
 
 fn left(session: &Session, now: Timestamp) -> u64 {
-    session.expires().saturating_sub(now.monotonic_ms)
+    session.expires_at.saturating_sub(now.monotonic_ms)
 }
 
 /// The opaque identifier grammar of the Matrix specification.

@@ -58,21 +58,24 @@ impl Api {
     ) -> Response {
         let now = self.clock.now();
         let head = &request.head;
-        let condition = if_none_match(head);
-        let fetches = |revision| head.method == Method::Get && condition.naming(revision).is_none();
-        let session = match self.readable(id, Concurrency::ETag, head, now, fetches) {
+        let session = match self.readable(id, Concurrency::ETag, head, now) {
             Ok(session) => session,
             Err(response) => return response,
         };
-        *spoken = Some(session.protocol());
-        if let Some(tag) = condition.naming(session.revision()) {
+        *spoken = Some(session.protocol);
+        if let Some(tag) = if_none_match(head, session.revision) {
             self.count_normalized(tag.repaired);
             return state(plain(304), &session, now);
         }
-        let content = session.content();
+        if let Some(id) = id
+            && head.method == Method::Get
+            && session.is_untouched()
+        {
+            self.store.note_fetch(id);
+        }
         state(plain(200), &session, now)
-            .field("Content-Type", content.media_type())
-            .with(Body::Content(content))
+            .field("Content-Type", session.content.media_type())
+            .with(Body::Content(session.content))
     }
 
     pub(super) fn tagged_write(
@@ -195,9 +198,9 @@ const MSC4108_CONFLICT: &str = concat!(
 fn state(response: Response, session: &Session, now: Timestamp) -> Response {
     let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     response
-        .field("ETag", format_args!("\"{}\"", session.revision()))
-        .field("Expires", date(session.expires()))
-        .field("Last-Modified", date(session.modified()))
+        .field("ETag", format_args!("\"{}\"", session.revision))
+        .field("Expires", date(session.expires_at))
+        .field("Last-Modified", date(session.modified_at))
 }
 
 /// The media type to keep. Both SDKs compare `text/plain` to the letter, and

@@ -12,14 +12,14 @@ use crate::block_pool::{PooledBytes, size_of_blocks};
 /// usual ones, the media type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    pub(super) bytes: Arc<PooledBytes>,
-    pub(super) media_type: MediaType,
+    bytes: Arc<PooledBytes>,
+    media_type: MediaType,
 }
 
 /// A media type: its length behind the payload, or [`Self::USUAL`] and its
 /// place in [`USUAL_TYPES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct MediaType(u8);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MediaType(u8);
 
 /// Media types that nearly all payloads have.
 const USUAL_TYPES: [&str; 3] = ["text/plain", "application/json", "application/octet-stream"];

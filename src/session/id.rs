@@ -1,12 +1,12 @@
-//! What names a session and its revisions.
+//! The ids of sessions and of their revisions.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The name of a session: 128 random bits, because whoever knows the name
-/// may read and write the session (MSC3886, "Security considerations").
+/// The id of a session: 128 random bits, because anyone who knows it may read
+/// and write the session (MSC3886, "Security considerations").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId([u8; 16]);
 
@@ -53,11 +53,11 @@ impl fmt::Display for SessionId {
 
 /// Which write of a session this is.
 ///
-/// In the tagged family the first revision of a session is a random 64-bit
+/// Where it is an ETag, the first revision of a session is a random 64-bit
 /// number and each write adds one, so the number alone is unique to session
-/// and revision and says nothing about the payload. An `ETag` is this number
-/// in hexadecimal. In the sequenced family it counts the writes from 0, and a
-/// sequence token is it in decimal.
+/// and revision and says nothing about the payload; the ETag is this number in
+/// hexadecimal. A sequence token (MSC4388) counts the writes from 0, in
+/// decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revision(u64);
 

@@ -6,9 +6,9 @@ use super::format::{self, Boot, Written};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-/// What has been kept of a store's sessions.
+/// How many of a store's sessions were saved.
 #[derive(Debug)]
-pub struct Kept {
+pub struct SaveOutcome {
     /// Sessions written.
     pub sessions: usize,
     /// Sessions left out, for want of room.
@@ -18,45 +18,41 @@ pub struct Kept {
 }
 
 /// A file that may be out of room.
-pub(super) trait Medium: Write + Seek {
+pub(super) trait TruncatableFile: Write + Seek {
     /// Cuts off what is behind `length` bytes.
     fn set_len(&mut self, length: u64) -> io::Result<()>;
-
-    /// Waits until the file system has taken the content: NFS, for one, may
-    /// notice only then that there is no room.
-    fn sync(&mut self) -> io::Result<()>;
 }
 
-impl Medium for std::fs::File {
+impl TruncatableFile for std::fs::File {
     fn set_len(&mut self, length: u64) -> io::Result<()> {
         Self::set_len(self, length)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
     }
 }
 
 /// Writes the sessions that live at `now`, or the most recently used of them
 /// that fit.
 ///
+/// Nothing is synced: on an SD card that can take longer than a stop may. The
+/// price is that a file system that reports a shortage only then, as NFS does,
+/// may lose the file; its checksum tells at the next start.
+///
 /// # Errors
 /// What the system says, if that is no shortage or not one session fits. The
 /// content is of no use then.
 pub(super) fn write(
-    medium: &mut impl Medium,
+    file: &mut impl TruncatableFile,
     store: &Store,
     boot: &Boot,
     now: Timestamp,
-) -> io::Result<Kept> {
-    let mut room = u64::MAX;
+) -> io::Result<SaveOutcome> {
+    let mut byte_limit = u64::MAX;
     let mut shortage = None;
     loop {
-        let error = match write_once(medium, room, store, boot, now) {
+        let error = match write_once(file, byte_limit, store, boot, now) {
             Ok(Written { sessions, left_out }) => match shortage {
                 Some(error) if sessions == 0 && left_out > 0 => return Err(error),
                 _ => {
-                    return Ok(Kept {
+                    return Ok(SaveOutcome {
                         sessions,
                         left_out,
                         shortage: shortage.filter(|_| left_out > 0),
@@ -65,42 +61,38 @@ pub(super) fn write(
             },
             Err(error) => error,
         };
-        if room == 0 || !is_shortage(&error) {
+        if byte_limit == 0 || !is_shortage(&error) {
             return Err(error);
         }
-        room = if shortage.is_none() {
+        byte_limit = if shortage.is_none() {
             // What has been taken is written over: had it been given back
             // first, others could have it.
-            medium.stream_position()?
+            file.stream_position()?
         } else {
             // Not so where a copy is made of what is written over, as btrfs
-            // does, nor where the shortage came to light late.
-            medium.set_len(0)?;
-            room / 2
+            // does.
+            file.set_len(0)?;
+            byte_limit / 2
         };
         shortage = Some(error);
     }
 }
 
 fn write_once(
-    medium: &mut impl Medium,
-    room: u64,
+    file: &mut impl TruncatableFile,
+    byte_limit: u64,
     store: &Store,
     boot: &Boot,
     now: Timestamp,
 ) -> io::Result<Written> {
-    medium.rewind()?;
-    let mut out = BufWriter::new(&mut *medium);
-    let written = format::write(&mut out, room, store, boot, now)?;
+    file.rewind()?;
+    let mut out = BufWriter::new(&mut *file);
+    let written = format::write(&mut out, byte_limit, store, boot, now)?;
     out.flush()?;
     drop(out);
-    let length = medium.stream_position()?;
-    medium.set_len(length)?;
-    match medium.sync() {
-        Err(error) if is_shortage(&error) => Err(error),
-        // The sum in the file tells whether anything else matters.
-        _ => Ok(written),
-    }
+    let length = file.stream_position()?;
+    file.set_len(length)?;
+    Ok(written)
 }
 
 /// Whether less might fit.
@@ -128,12 +120,8 @@ mod tests {
         Tmpfs,
         /// Needs room again for what is written over.
         CopyOnWrite,
-        /// Says that there is no room when it is asked to sync.
-        Late,
         /// Cannot be written, for another reason.
         Broken,
-        /// Cannot sync, for another reason.
-        Unsynced,
     }
 
     /// A file on a file system with room for so many bytes.
@@ -162,10 +150,9 @@ mod tests {
             let free = match self.kind {
                 Kind::Tmpfs => self.room - self.position,
                 Kind::CopyOnWrite => self.room - self.used,
-                Kind::Late | Kind::Unsynced => usize::MAX,
                 Kind::Broken => return Err(ErrorKind::TimedOut.into()),
             };
-            // Odd portions, lest all ends fall on boundaries.
+            // Odd portions, so that not all ends fall on boundaries.
             let count = bytes.len().min(free).min(251);
             if count == 0 && !bytes.is_empty() {
                 return Err(ErrorKind::StorageFull.into());
@@ -194,21 +181,13 @@ mod tests {
         }
     }
 
-    impl Medium for Disk {
+    impl TruncatableFile for Disk {
         fn set_len(&mut self, length: u64) -> io::Result<()> {
             self.bytes.resize(usize::try_from(length).unwrap(), 0);
             if length == 0 {
                 self.used = 0;
             }
             Ok(())
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            match self.kind {
-                Kind::Late if self.bytes.len() > self.room => Err(ErrorKind::QuotaExceeded.into()),
-                Kind::Unsynced => Err(ErrorKind::PermissionDenied.into()),
-                _ => Ok(()),
-            }
         }
     }
 
@@ -266,7 +245,7 @@ mod tests {
                 .step_by(step)
                 .chain([whole - 1, whole, whole + 1])
             {
-                for kind in [Kind::Tmpfs, Kind::CopyOnWrite, Kind::Late] {
+                for kind in [Kind::Tmpfs, Kind::CopyOnWrite] {
                     check(&store, kind, room, whole);
                 }
             }
@@ -296,11 +275,7 @@ mod tests {
         assert_eq!(there.len(), kept.sessions);
         assert_eq!(there.len() + kept.left_out, all.len());
         assert_eq!(kept.shortage.is_some(), kept.left_out > 0);
-        if kind == Kind::Late {
-            assert!(there.len() >= expected.len(), "{room}");
-        } else {
-            assert_eq!(there, expected, "{kind:?} {room}");
-        }
+        assert_eq!(there, expected, "{kind:?} {room}");
     }
 
     #[test]
@@ -308,9 +283,5 @@ mod tests {
         let mut disk = Disk::new(Kind::Broken, 10_000);
         let outcome = write(&mut disk, &sample(), &BOOT, at(5_000));
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut);
-        let mut disk = Disk::new(Kind::Unsynced, 0);
-        let kept = write(&mut disk, &sample(), &BOOT, at(5_000)).unwrap();
-        assert_eq!((kept.sessions, kept.left_out), (6, 0));
-        assert_eq!(read(&disk.bytes).len(), 6);
     }
 }

@@ -1,14 +1,19 @@
+use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, process};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::format::{self, Boot, Limits};
+use super::stream::Summed;
+use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
-use crate::session::{Content, Parts, Revision, SessionId};
-use crate::store::{Record, Sequenced, Snapshot, TxnHasher};
+use crate::session::{Content, Revision, Session, SessionId};
+use crate::state::{LoadError, load, save};
+use crate::store::{Record, Sequenced, Snapshot, Store, TxnHasher};
 
 pub(super) const BOOT: Boot = *b"01234567-89ab-cdef-0123-456789abcdef";
 
@@ -29,7 +34,7 @@ pub(super) fn limits(sessions: usize) -> Limits {
 /// Two sessions of each protocol, one of them written to, at 5000.
 pub(super) fn sample() -> Store {
     let store = Store::new(NonZeroUsize::new(10).unwrap());
-    let life = Duration::from_secs(60);
+    let lifetime = Duration::from_secs(60);
     for protocol in Protocol::ALL {
         let media_type = match protocol.concurrency() {
             Concurrency::ETag => "text/plain",
@@ -37,10 +42,11 @@ pub(super) fn sample() -> Store {
         };
         let content = |text: &str| Content::new(text.as_bytes(), media_type).unwrap();
         let (id, session) = store
-            .create(content("a"), protocol, life, at(1_000))
+            .create(content("a"), protocol, lifetime, at(1_000))
             .unwrap();
-        let revision = Some(session.revision());
+        let revision = Some(session.revision);
         store.read(id, protocol.concurrency(), at(2_000)).unwrap();
+        store.note_fetch(id);
         // Of the other family is just not found.
         let _ = store.write(id, revision, content("bé"), at(3_000));
         for transaction in [None, Some("conflict")] {
@@ -51,7 +57,7 @@ pub(super) fn sample() -> Store {
             let _ = store.write_in_sequence(id, write, content("ç"), at(4_000));
         }
         store
-            .create(content("x"), protocol, life, at(4_000))
+            .create(content("x"), protocol, lifetime, at(4_000))
             .unwrap();
     }
     store
@@ -156,8 +162,8 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
 }
 
 /// The bytes of a file that is sound but for its session of these parts.
-fn file_of(session: Parts, transactions: Vec<Record>, times: usize) -> Vec<u8> {
-    let mut out = format::Summed::new(Vec::new());
+fn file_of(session: Session, transactions: Vec<Record>, times: usize) -> Vec<u8> {
+    let mut out = Summed::new(Vec::new());
     format::write_header(&mut out, TxnHasher([1, 2]), &BOOT, at(5_000)).unwrap();
     let saved = Snapshot {
         id: SessionId::new([7; 16]),
@@ -171,15 +177,15 @@ fn file_of(session: Parts, transactions: Vec<Record>, times: usize) -> Vec<u8> {
     out.stream
 }
 
-fn parts(protocol: Protocol, payload: &[u8], media_type: &str) -> Parts {
-    Parts {
+fn session(protocol: Protocol, payload: &[u8], media_type: &str) -> Session {
+    Session {
         content: Content::new(payload, media_type).unwrap(),
         revision: Revision::new(7),
         protocol,
-        expires: 65_000,
-        left: 60_000,
-        used: 1,
-        fetched: true,
+        modified_at: 5_000,
+        expires_at: 65_000,
+        last_used: 5_000,
+        first_fetched: true,
         writes: 3,
     }
 }
@@ -194,7 +200,7 @@ fn what_no_server_can_have_written_is_refused() {
             Err(error) => panic!("{error}"),
         }
     };
-    let sound = || parts(Protocol::Msc3886, b"\xff", "text/plain");
+    let sound = || session(Protocol::Msc3886, b"\xff", "text/plain");
     let record = Record {
         name: 1,
         made: None,
@@ -202,31 +208,32 @@ fn what_no_server_can_have_written_is_refused() {
     assert!(!is_damaged(sound(), vec![], 1));
     assert!(is_damaged(sound(), vec![], 2), "the same name");
     assert!(is_damaged(sound(), vec![record], 1), "tagged");
-    let sequenced = || parts(Protocol::Msc4388, "é".as_bytes(), "");
+    let sequenced = || session(Protocol::Msc4388, "é".as_bytes(), "");
     assert!(!is_damaged(sequenced(), vec![record; 64], 1));
     assert!(is_damaged(sequenced(), vec![record; 65], 1));
-    let octets = parts(Protocol::Msc4388, b"\xff", "");
+    let octets = session(Protocol::Msc4388, b"\xff", "");
     assert!(is_damaged(octets, vec![], 1));
     for media_type in ["a\r\nb: c", "a\tb", "text/é", "\x7f"] {
-        let session = parts(Protocol::Msc3886, b"", media_type);
+        let session = session(Protocol::Msc3886, b"", media_type);
         assert!(is_damaged(session, vec![], 1), "{media_type:?}");
     }
     let long = vec![b'x'; Content::MAX_PAYLOAD + 1];
-    assert!(is_damaged(parts(Protocol::Msc3886, &long, ""), vec![], 1));
-    for (expires, left) in [
-        (65_001, 60_000),
-        (59_999, 60_000),
-        (86_400_001, 86_400_001),
-        (u64::MAX, 60_000),
-        (u64::MAX, u64::MAX),
-        (1 << 48, 60_000),
+    assert!(is_damaged(session(Protocol::Msc3886, &long, ""), vec![], 1));
+    for (modified_at, expires_at, last_used) in [
+        (5_001, 65_000, 5_000),
+        (5_000, 65_000, 5_001),
+        (5_000, 86_405_001, 5_000),
+        (5_000, u64::MAX, 5_000),
+        (u64::MAX, u64::MAX, 5_000),
+        (5_000, 65_000, u64::MAX),
     ] {
-        let session = Parts {
-            expires,
-            left,
+        let session = Session {
+            modified_at,
+            expires_at,
+            last_used,
             ..sound()
         };
-        assert!(is_damaged(session, vec![], 1), "{expires} {left}");
+        assert!(is_damaged(session, vec![], 1), "{modified_at} {expires_at}");
     }
 }
 
@@ -242,10 +249,12 @@ fn first_version(sessions: &[(Snapshot, u16)]) -> Vec<u8> {
         let (payload, media_type) = (session.content.payload(), session.content.media_type());
         bytes.extend(saved.id.bits());
         bytes.extend(session.protocol.number().to_le_bytes());
-        for number in [session.revision.number(), session.expires, session.left] {
+        let remaining = session.expires_at - session.modified_at;
+        for number in [session.revision.number(), session.expires_at, remaining] {
             bytes.extend(number.to_le_bytes());
         }
-        bytes.extend(session.used.to_le_bytes());
+        let tick = u16::try_from(session.last_used / 2_048 % 65_536).unwrap();
+        bytes.extend(tick.to_le_bytes());
         bytes.extend(reads.to_le_bytes());
         bytes.push(session.writes);
         bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
@@ -269,8 +278,8 @@ fn sum(bytes: &[u8]) -> u64 {
 
 #[test]
 fn a_fetch_is_there_or_not() {
-    let good = file_of(parts(Protocol::Msc4108, b"", ""), vec![], 1);
-    let place = 72 + 44;
+    let good = file_of(session(Protocol::Msc4108, b"", ""), vec![], 1);
+    let place = 72 + 50;
     assert_eq!(good[place..place + 2], [1, 3]);
     for (fetched, sound) in [(0, true), (1, true), (2, false), (0xff, false)] {
         let (front, _) = good.split_last_chunk::<8>().unwrap();
@@ -285,16 +294,31 @@ fn a_fetch_is_there_or_not() {
 #[test]
 fn a_file_of_the_first_version_is_read_and_its_reads_tell_no_fetch() {
     let mut sessions = sample().snapshots(at(5_000));
-    for saved in &mut sessions {
-        saved.session.fetched = false;
-    }
     let reads = [0, 1, u16::MAX].into_iter().cycle();
-    let sessions: Vec<(Snapshot, u16)> = sessions.into_iter().zip(reads).collect();
-    let bytes = first_version(&sessions);
-    let store = read(&bytes, limits(10), at(5_000)).unwrap();
-    let expected: Vec<Snapshot> = sessions.iter().map(|(saved, _)| saved.clone()).collect();
-    assert_eq!(store.snapshots(at(5_000)), expected);
+    let old: Vec<(Snapshot, u16)> = sessions.iter().cloned().zip(reads).collect();
+    let store = read(&first_version(&old), limits(10), at(5_000)).unwrap();
+    let mut restored = store.snapshots(at(5_000));
+    for (new, old) in restored.iter_mut().zip(&mut sessions) {
+        // The last use is known to within two seconds.
+        let used = &mut new.session.last_used;
+        assert!(used.abs_diff(old.session.last_used) < 2_048 && *used <= 5_000);
+        *used = old.session.last_used;
+        old.session.first_fetched = false;
+    }
+    assert_eq!(restored, sessions);
     assert_eq!(store.txn_hasher(), TxnHasher([1, 2]));
+}
+
+#[test]
+fn a_file_of_the_first_version_with_an_end_before_its_lifetime_is_refused() {
+    let mut bytes = first_version(&[(sample().snapshots(at(5_000))[0].clone(), 1)]);
+    let good = bytes.len() - 8;
+    let remaining = 72 + 16 + 2 + 2 * 8;
+    bytes[remaining + 7] = 1;
+    let sum = sum(&bytes[..good]);
+    bytes[good..].copy_from_slice(&sum.to_le_bytes());
+    let refused = read(&bytes, limits(10), at(5_000));
+    assert!(matches!(refused, Err(LoadError::Damaged)));
 }
 
 #[test]
@@ -303,7 +327,7 @@ fn a_fetch_outlives_a_restart() {
     let now = at(5_000);
     let fetched = |store: &Store| -> Vec<bool> {
         let all = store.snapshots(now).into_iter();
-        all.map(|saved| saved.session.fetched).collect()
+        all.map(|saved| saved.session.first_fetched).collect()
     };
     let new = read(&written(&old, now), limits(10), now).unwrap();
     assert_eq!(fetched(&new), fetched(&old));
@@ -430,13 +454,14 @@ fn any_session() -> impl Strategy<Value = Snapshot> {
         any::<[u8; 16]>(),
         0..3_usize,
         (any::<String>(), "[ -~]{0,127}", records),
-        (0..=100_000_u64, 0..=86_400_000_u64),
-        any::<(u64, u16, bool, u8)>(),
+        (0..=100_000_u64, 0..=86_400_000_u64, 0..=100_000_u64),
+        any::<(u64, bool, u8)>(),
     )
-        .prop_map(|(id, protocol, content, (modified, left), numbers)| {
+        .prop_map(|(id, protocol, content, times, numbers)| {
+            let (modified_at, lifetime, last_used) = times;
             let protocol = Protocol::ALL[protocol];
             let (payload, media_type, records) = content;
-            let (revision, used, fetched, writes) = numbers;
+            let (revision, first_fetched, writes) = numbers;
             let records = records.into_iter().map(|(name, made)| Record {
                 name,
                 made: made.try_into().ok(),
@@ -445,14 +470,14 @@ fn any_session() -> impl Strategy<Value = Snapshot> {
                 Concurrency::ETag => Vec::new(),
                 Concurrency::SequenceToken => records.collect(),
             };
-            let session = Parts {
+            let session = Session {
                 content: Content::new(payload.as_bytes(), &media_type).unwrap(),
                 revision: Revision::new(revision),
                 protocol,
-                expires: modified + left,
-                left,
-                used,
-                fetched,
+                modified_at,
+                expires_at: modified_at + lifetime,
+                last_used,
+                first_fetched,
                 writes,
             };
             Snapshot {

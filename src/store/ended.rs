@@ -1,50 +1,53 @@
-//! What is left of a session at its end: the content to drop outside the
-//! lock, and a line that helps to find out why a login failed.
+//! What is left of a session at its end: a line that helps to find out why a
+//! login failed.
 
 use std::fmt;
 
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
-use crate::session::{Parts, Session};
+use crate::protocol::Protocol;
+use crate::session::Session;
 
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody deleted it.
+    /// A client deleted it.
     Deleted,
-    /// Its time was over.
+    /// Its lifetime was over.
     Expired,
     /// A newer one needed its place.
     Evicted,
 }
 
-/// A session that has ended. It shows as a line without its name or content.
-#[derive(Debug)]
+/// A session that has ended. It shows as a line without its id or content.
+#[derive(Clone, Copy, Debug)]
 pub struct Ended {
     /// Why.
     pub reason: Reason,
-    /// What it was.
-    pub session: Parts,
-    /// When, in milliseconds on the monotonic clock.
-    pub at: u64,
+    /// What it ended as.
+    pub outcome: Outcome,
+    /// The protocol it was created over.
+    pub protocol: Protocol,
+    /// Writes after its creation.
+    pub writes: u8,
+    /// Bytes of the last payload.
+    pub bytes: usize,
+    /// Milliseconds since the creation or the last write.
+    pub idle: u64,
 }
 
 impl Ended {
-    /// Ends a session.
-    pub(super) fn new(session: &mut Session, reason: Reason, now: Timestamp) -> Self {
+    pub(super) fn new(session: &Session, reason: Reason, now: Timestamp) -> Self {
         Self {
             reason,
-            session: session.end(),
-            at: now.monotonic_ms,
-        }
-    }
-
-    /// What it ended as.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        match self.reason {
-            Reason::Evicted => Outcome::Evicted,
-            Reason::Deleted | Reason::Expired => Outcome::of(&self.session),
+            outcome: match reason {
+                Reason::Evicted => Outcome::Evicted,
+                Reason::Deleted | Reason::Expired => Outcome::of_session(session),
+            },
+            protocol: session.protocol,
+            writes: session.writes,
+            bytes: session.content.len(),
+            idle: now.monotonic_ms.saturating_sub(session.modified_at),
         }
     }
 }
@@ -56,20 +59,19 @@ impl fmt::Display for Ended {
             Reason::Expired => "expired",
             Reason::Evicted => "evicted",
         };
-        let session = &self.session;
-        let modified = session.expires - session.left;
-        let since = match session.writes {
+        let since = match self.writes {
             0 => "creation",
             _ => "last write",
         };
         write!(
             f,
-            "a session of MSC{} ended as {}: {reason} {} s after its {since}, {} writes, {} bytes",
-            session.protocol.number(),
-            self.outcome().name(),
-            self.at.saturating_sub(modified) / 1_000,
-            session.writes,
-            session.content.len(),
+            "a session of MSC{} ended as {}: {reason} {} s after its {since}, writes: {}, \
+             last payload: {} bytes",
+            self.protocol.number(),
+            self.outcome.name(),
+            self.idle / 1_000,
+            self.writes,
+            self.bytes,
         )
     }
 }
@@ -82,10 +84,10 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::outcome::{Outcome, Outcomes};
     use crate::protocol::{Concurrency, Protocol};
-    use crate::session::{Content, Revision, SessionId};
+    use crate::session::{Content, SessionId};
     use crate::store::{Sequenced, Store};
 
-    const LIFE: Duration = Duration::from_secs(300);
+    const LIFETIME: Duration = Duration::from_secs(300);
 
     fn at(monotonic_ms: u64) -> Timestamp {
         Timestamp {
@@ -99,14 +101,14 @@ mod tests {
     }
 
     fn create(store: &Store, protocol: Protocol, now: Timestamp) -> SessionId {
-        store.create(content(0), protocol, LIFE, now).unwrap().0
+        store.create(content(0), protocol, LIFETIME, now).unwrap().0
     }
 
     /// Writes a payload of each size over what is there.
     fn write(store: &Store, id: SessionId, concurrency: Concurrency, sizes: &[usize]) {
         for size in sizes {
-            let revision = store.read_if(id, concurrency, at(0), |_| false);
-            let expected = Some(revision.unwrap().revision());
+            let present = store.read(id, concurrency, at(0)).unwrap();
+            let expected = Some(present.revision);
             match concurrency {
                 Concurrency::ETag => {
                     drop(store.write(id, expected, content(*size), at(0)).unwrap());
@@ -167,29 +169,22 @@ mod tests {
             store.counts().ended
         };
         let polled = ended_after(&|store, id, concurrency| {
-            let mut asked = Vec::new();
-            for _ in 0..3 {
-                let seen = store.read_if(id, concurrency, at(1), |revision| {
-                    asked.push(revision);
-                    false
-                });
-                assert_eq!(seen.unwrap().revision(), *asked.last().unwrap());
-            }
-            assert_eq!(asked.len(), 3);
+            store.read(id, concurrency, at(1)).unwrap();
         });
         assert_eq!(polled, one_each([Outcome::NeverJoined; 3]));
         let fetched = ended_after(&|store, id, concurrency| {
-            store.read_if(id, concurrency, at(1), |_| true).unwrap();
-            // Once is enough.
-            let not_asked = |_: Revision| unreachable!();
-            store.read_if(id, concurrency, at(1), not_asked).unwrap();
+            assert!(store.read(id, concurrency, at(1)).unwrap().is_untouched());
+            store.note_fetch(id);
+            assert!(!store.read(id, concurrency, at(1)).unwrap().is_untouched());
         });
         let joined = [Outcome::Aborted, Outcome::Aborted, Outcome::NeverJoined];
         assert_eq!(fetched, one_each(joined));
+        // What is not there is not recorded.
+        Store::new(NonZeroUsize::MIN).note_fetch(SessionId::new([0; 16]));
     }
 
     #[test]
-    fn what_is_pushed_out_is_evicted_at_whatever_stage() {
+    fn an_evicted_session_counts_as_such_at_every_stage() {
         for sizes in [&WHOLE[..], &WHOLE[..2], &[]] {
             for protocol in Protocol::ALL {
                 let store = Store::new(NonZeroUsize::MIN);

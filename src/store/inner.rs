@@ -5,31 +5,28 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::{Counts, CreateError, Ended, Reason, Records};
+use super::counts::Counts;
+use super::ended::{Ended, Reason};
+use super::errors::CreateError;
+use super::records::Records;
 use crate::clock::Timestamp;
 use crate::protocol::Concurrency;
 use crate::session::{Content, Session, SessionId};
 
-/// A quarter of a second, near enough: fine for a sweep, and in 32 bits it
-/// lasts for 34 years of uptime and saves every session 8 bytes of index.
-type Tick = u32;
-
-/// The first tick at whose beginning a session with this end is gone.
-fn tick(expires: u64) -> Tick {
-    Tick::try_from(expires.div_ceil(256)).unwrap_or(Tick::MAX)
-}
+/// Sessions by their end, in milliseconds on the monotonic clock.
+type Expiries = BTreeSet<(u64, SessionId)>;
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    /// Sessions by use. Entries of ended ones come first and are given up
-    /// one by one as new sessions come: freeing a million of them in a row,
-    /// small as they are, makes glibc's allocator stop for 160 ms somewhere
-    /// on the way, and the lock with it.
-    pub(super) sessions: LruCache<SessionId, Session>,
-    /// How many of them have ended.
+    /// Sessions by use. Those that have ended, `None`, stay as tombstones at
+    /// the LRU end and are recycled one per insertion: when 100 000 of these
+    /// small allocations are freed in a row, glibc coalesces them all at once
+    /// on the way, and holds the lock for some 10 ms.
+    pub(super) sessions: LruCache<SessionId, Option<Session>>,
+    /// The number of tombstones.
     pub(super) ended: usize,
-    /// All that have not, soonest end first.
-    pub(super) expiries: BTreeSet<(Tick, SessionId)>,
+    /// The sessions that have not ended, soonest end first.
+    pub(super) expiries: Expiries,
     /// The transactions of those sessions that have any.
     pub(super) transactions: BTreeMap<SessionId, Records>,
     pub(super) counts: Counts,
@@ -39,10 +36,10 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        // Room for twice as many: below half full, a removal rarely leaves a
-        // tombstone behind, so the table never grows, and it is tidied in
-        // place, with the lock held, once in tens of millions of sessions
-        // at worst; that takes some 10 ms for a million of them.
+        // Room for twice as many: below half full, a removal hardly ever leaves
+        // a mark in the hash table that only rehashing clears. With room for
+        // just as many, the marks of some ten thousand deletions fill it, and
+        // it doubles with the lock held, 0.5 ms for 10 000 sessions.
         let room = capacity.saturating_add(capacity.get());
         Self {
             sessions: LruCache::new(room),
@@ -65,45 +62,52 @@ impl Inner {
 
     /// Adds a session, as the most recently used.
     pub(super) fn put(&mut self, id: SessionId, session: Session) {
-        self.expiries.insert((tick(session.expires()), id));
-        self.counts.bytes += size(&session.content());
-        self.sessions.put(id, session);
+        self.expiries.insert((session.expires_at, id));
+        self.counts.bytes += size(&session.content);
+        self.sessions.put(id, Some(session));
     }
 
-    /// Ends a session. Its entry stays, at the least recently used side,
-    /// until the next session takes its place.
-    pub(super) fn end(&mut self, id: SessionId, reason: Reason, now: Timestamp) -> Option<Ended> {
-        let session = self.sessions.peek_mut(&id)?;
-        self.expiries.remove(&(tick(session.expires()), id));
-        if session.protocol().concurrency() == Concurrency::SequenceToken {
-            self.transactions.remove(&id);
-        }
-        let ended = Ended::new(session, reason, now);
+    /// Ends a session and leaves a tombstone; returns what to log and what to
+    /// drop.
+    pub(super) fn end(
+        &mut self,
+        id: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Option<(Ended, Content)> {
+        let session = self.sessions.peek_mut(&id)?.take()?;
         self.sessions.demote(&id);
         self.ended += 1;
+        self.expiries.remove(&(session.expires_at, id));
+        if session.protocol.concurrency() == Concurrency::SequenceToken {
+            self.transactions.remove(&id);
+        }
+        let ended = Ended::new(&session, reason, now);
         self.counts.end(&ended);
-        Some(ended)
+        Some((ended, session.content))
     }
 
-    pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<Ended> {
-        let &(end, id) = self.expiries.first()?;
-        if u64::from(end) * 256 > now.monotonic_ms {
+    pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<(Ended, Content)> {
+        let &(expires_at, id) = self.expiries.first()?;
+        if expires_at > now.monotonic_ms {
             return None;
         }
         self.end(id, Reason::Expired, now)
     }
 
-    /// Sees to it that an entry can be added.
-    pub(super) fn make_room(
+    /// Makes sure that an entry can be added: takes out a tombstone if there is
+    /// one. A full store without any ends a session first, an expired one or
+    /// else the least recently used.
+    pub(super) fn evict_for_new(
         &mut self,
         capacity: NonZeroUsize,
         now: Timestamp,
-    ) -> Result<Option<Ended>, CreateError> {
+    ) -> Result<Option<(Ended, Content)>, CreateError> {
         let mut displaced = None;
         if self.sessions.len() >= capacity.get() && self.ended == 0 {
             displaced = self.end_expired(now);
             if displaced.is_none() {
-                displaced = self.end_idle(now)?;
+                displaced = self.evict_idle(now)?;
             }
         }
         if self.ended > 0 {
@@ -113,25 +117,17 @@ impl Inner {
         Ok(displaced)
     }
 
-    /// Ends the least recently used session if it is not busy.
-    fn end_idle(&mut self, now: Timestamp) -> Result<Option<Ended>, CreateError> {
-        let Some((&id, session)) = self.sessions.peek_lru() else {
+    /// Ends the least recently used session if it is not protected.
+    fn evict_idle(&mut self, now: Timestamp) -> Result<Option<(Ended, Content)>, CreateError> {
+        let Some((&id, Some(session))) = self.sessions.peek_lru() else {
             return Ok(None);
         };
-        let busy = session.busy(now);
-        if busy > 0 {
+        let protected = session.protected_for(now);
+        if protected > 0 {
             self.counts.full += 1;
-            return Err(CreateError::Full(busy));
+            return Err(CreateError::Full(protected));
         }
         Ok(self.end(id, Reason::Evicted, now))
-    }
-}
-
-impl Counts {
-    fn end(&mut self, ended: &Ended) {
-        let session = &ended.session;
-        self.bytes -= size(&session.content);
-        self.ended.count(session.protocol, ended.outcome());
     }
 }
 
@@ -142,37 +138,36 @@ fn size(content: &Content) -> u64 {
 /// Replaces a session's content, and its place among the expiries if the
 /// write moved its end; returns the old content.
 pub(super) fn replace(
-    expiries: &mut BTreeSet<(Tick, SessionId)>,
+    expiries: &mut Expiries,
     counts: &mut Counts,
     id: SessionId,
     session: &mut Session,
     content: Content,
     now: Timestamp,
 ) -> Content {
-    let before = tick(session.expires());
+    let before = session.expires_at;
     counts.bytes += size(&content);
     let old = session.replace(content, now);
     counts.bytes -= size(&old);
-    let after = tick(session.expires());
-    if after != before {
+    if session.expires_at != before {
         expiries.remove(&(before, id));
-        expiries.insert((after, id));
+        expiries.insert((session.expires_at, id));
     }
     old
 }
 
 /// The session if it has not ended, moved to the recently used side.
 pub(super) fn live(
-    sessions: &mut LruCache<SessionId, Session>,
+    sessions: &mut LruCache<SessionId, Option<Session>>,
     id: SessionId,
     concurrency: Concurrency,
     now: Timestamp,
 ) -> Option<&mut Session> {
-    let session = sessions.peek(&id)?;
-    if !session.is_live(now) || session.protocol().concurrency() != concurrency {
+    let session = sessions.peek(&id)?.as_ref()?;
+    if !session.is_live(now) || session.protocol.concurrency() != concurrency {
         return None;
     }
-    let session = sessions.get_mut(&id)?;
-    session.touch(now);
+    let session = sessions.get_mut(&id)?.as_mut()?;
+    session.last_used = now.monotonic_ms;
     Some(session)
 }

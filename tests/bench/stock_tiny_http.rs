@@ -80,11 +80,11 @@ fn answer(request: &mut Request, store: &Store, now: Timestamp) -> Answer {
         }
         Method::Delete if store.delete(id, Concurrency::ETag, now) => plain(204),
         Method::Get => match store.read(id, Concurrency::ETag, now) {
-            Some(session) if tag(request, "If-None-Match") == Some(session.revision()) => {
+            Some(session) if tag(request, "If-None-Match") == Some(session.revision) => {
                 state(plain(304), &session, now)
             }
             Some(session) => {
-                let content = session.content();
+                let content = &session.content;
                 let body = Response::from_data(content.payload());
                 state(with_common(body), &session, now)
                     .with_header(field("Content-Type", content.media_type()))
@@ -137,9 +137,9 @@ fn with_common(answer: Answer) -> Answer {
 fn state(answer: Answer, session: &Session, now: Timestamp) -> Answer {
     let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     answer
-        .with_header(field("ETag", format_args!("\"{}\"", session.revision())))
-        .with_header(field("Expires", date(session.expires())))
-        .with_header(field("Last-Modified", date(session.modified())))
+        .with_header(field("ETag", format_args!("\"{}\"", session.revision)))
+        .with_header(field("Expires", date(session.expires_at)))
+        .with_header(field("Last-Modified", date(session.modified_at)))
 }
 
 fn field(name: &str, value: impl Display) -> Header {

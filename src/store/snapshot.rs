@@ -1,48 +1,49 @@
-//! Taking out what a store holds, and making another of it.
+//! Snapshots of the sessions, and a store made of them.
 
 use std::num::NonZeroUsize;
 use std::sync::PoisonError;
 
-use super::{MAX_TRANSACTIONS, Record, Records, Store, TxnHasher};
+use super::records::{MAX_TRANSACTIONS, Record, Records, TxnHasher};
+use super::shared::Store;
 use crate::clock::Timestamp;
 use crate::protocol::Concurrency;
-use crate::session::{Parts, Session, SessionId};
+use crate::session::{Session, SessionId};
 
 /// A session with all that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its name.
+    /// Its id.
     pub id: SessionId,
     /// What it is.
-    pub session: Parts,
-    /// The transactions recorded, none unless it is of the sequenced family.
+    pub session: Session,
+    /// The transactions recorded, none unless it has sequence tokens.
     pub transactions: Vec<Record>,
 }
 
 impl Store {
-    /// The keys that the recorded transactions are found with.
+    /// The hasher that the recorded transactions are found with.
     #[must_use]
     pub fn txn_hasher(&self) -> TxnHasher {
         self.txn_hasher
     }
 
-    /// Shows all that live at `now`, the most recently used first. The store
-    /// is locked meanwhile.
+    /// Calls `visit` for all sessions that live at `now`, the most recently
+    /// used first. The store is locked meanwhile.
     ///
     /// # Errors
-    /// The first that `show` returns, and the rest is not shown.
+    /// The first that `visit` returns; the rest is not visited.
     pub fn for_each_live<E>(
         &self,
         now: Timestamp,
-        mut show: impl FnMut(&Snapshot) -> Result<(), E>,
+        mut visit: impl FnMut(&Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
         let inner = self.lock();
         for (id, session) in &inner.sessions {
-            if session.is_live(now) {
+            if let Some(session) = session.as_ref().filter(|session| session.is_live(now)) {
                 let transactions = inner.transactions.get(id);
-                show(&Snapshot {
+                visit(&Snapshot {
                     id: *id,
-                    session: session.parts(),
+                    session: session.clone(),
                     transactions: transactions.map(Records::to_vec).unwrap_or_default(),
                 })?;
             }
@@ -50,7 +51,7 @@ impl Store {
         Ok(())
     }
 
-    /// An empty store that finds transactions with these keys.
+    /// An empty store that finds transactions with this hasher.
     #[must_use]
     pub fn with_hasher(capacity: NonZeroUsize, txn_hasher: TxnHasher) -> Self {
         Self {
@@ -59,28 +60,29 @@ impl Store {
         }
     }
 
-    /// Adds a session, as the least recently used of all, to a store that has
-    /// no entries of ended ones.
+    /// Adds a session, as the least recently used of all, to a store where none
+    /// has ended.
     ///
     /// # Errors
     /// [`InvalidSnapshot`], and nothing has changed.
-    pub fn restore(&mut self, saved: Snapshot) -> Result<(), InvalidSnapshot> {
+    pub fn restore(&mut self, snapshot: Snapshot) -> Result<(), InvalidSnapshot> {
         let capacity = self.capacity.get();
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Snapshot {
             id,
             session,
             transactions,
-        } = saved;
+        } = snapshot;
         let most = match session.protocol.concurrency() {
             Concurrency::ETag => 0,
             Concurrency::SequenceToken => MAX_TRANSACTIONS,
         };
         let room = inner.sessions.len() < capacity && inner.ended == 0;
-        if !room || inner.sessions.contains(&id) || transactions.len() > most {
+        if !room || inner.sessions.contains(&id) || !session.is_valid() || transactions.len() > most
+        {
             return Err(InvalidSnapshot);
         }
-        inner.put(id, Session::from_parts(session).ok_or(InvalidSnapshot)?);
+        inner.put(id, session);
         inner.sessions.demote(&id);
         if !transactions.is_empty() {
             inner.transactions.insert(id, Records::new(&transactions));
@@ -91,11 +93,11 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
-    /// What it shows, the most recently used first.
+    /// All live sessions, the most recently used first.
     pub(crate) fn snapshots(&self, now: Timestamp) -> Vec<Snapshot> {
         let mut all = Vec::new();
-        let done: Result<(), ()> = self.for_each_live(now, |saved| {
-            all.push(saved.clone());
+        let done: Result<(), ()> = self.for_each_live(now, |snapshot| {
+            all.push(snapshot.clone());
             Ok(())
         });
         done.unwrap();
@@ -103,7 +105,7 @@ impl Store {
     }
 }
 
-/// A session that a store cannot hold: there is no room for it, its name is
-/// taken, or one of its numbers is out of range.
+/// A session that a store cannot hold: the store is full, the id is taken, or
+/// a number is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidSnapshot;

@@ -1,0 +1,233 @@
+//! The store that all threads share.
+
+use std::array;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::debug;
+
+use super::counts::Counts;
+use super::ended::{Ended, Reason};
+use super::errors::{CreateError, WriteError};
+use super::inner::{self, Inner};
+use super::records::{TRANSACTIONS_SIZE, TxnHasher};
+use crate::clock::Timestamp;
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Revision, Session, SessionId};
+
+/// The most a session takes beside its blocks in the pool, in bytes: map slot,
+/// list entry, index entries and what the allocator adds. `tests/memory.rs`
+/// measures it.
+pub const SESSION_OVERHEAD: usize = 340;
+
+/// A sweep takes no further session once it has freed payloads of so many
+/// bytes: it frees them under the lock, so that they and what comes in their
+/// place are never there together.
+pub const SWEEP_BYTES: usize = 256 * 1024;
+
+/// All sessions, at most a given number of them.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) capacity: NonZeroUsize,
+    pub(super) txn_hasher: TxnHasher,
+    pub(super) inner: Mutex<Inner>,
+}
+
+impl Store {
+    /// An empty store for at most `capacity` sessions.
+    #[must_use]
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            capacity,
+            txn_hasher: TxnHasher::random(),
+            inner: Mutex::new(Inner::new(capacity)),
+        }
+    }
+
+    /// The most sessions it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+
+    /// The most memory that `capacity` sessions with payloads of `payload`
+    /// bytes can take, in bytes, with an allocator that has so many heaps: what
+    /// one has left of its small allocations is no use to another.
+    #[must_use]
+    pub fn ceiling(capacity: NonZeroUsize, payload: usize, heaps: usize) -> u64 {
+        let blocks = Content::ceiling(payload) + TRANSACTIONS_SIZE;
+        let session = blocks + SESSION_OVERHEAD * heaps;
+        (session as u64).saturating_mul(capacity.get() as u64)
+    }
+
+    /// Creates a session with a random id. A full store ends an expired
+    /// session for it, or else evicts the least recently used one, unless that
+    /// is [protected](Session::protected_for): a flood of new sessions evicts
+    /// none that people are using.
+    ///
+    /// # Errors
+    /// [`CreateError`], and nothing has changed.
+    pub fn create(
+        &self,
+        content: Content,
+        protocol: Protocol,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<(SessionId, Session), CreateError> {
+        // Both from one system call, which takes longer than all the rest.
+        let mut random = [0; 16 + 8];
+        getrandom::fill(&mut random).map_err(|_| CreateError::NoRandomness)?;
+        let id = SessionId::new(array::from_fn(|place| random[place]));
+        let first = match protocol.concurrency() {
+            Concurrency::ETag => u64::from_ne_bytes(array::from_fn(|place| random[16 + place])),
+            Concurrency::SequenceToken => 0,
+        };
+        let first = Revision::new(first);
+        let session = Session::new(content, first, protocol, lifetime, now);
+
+        let (mut inner, now) = self.enter(now);
+        let displaced = inner.evict_for_new(self.capacity, now)?;
+        inner.put(id, session.clone());
+        inner.counts.created += 1;
+        drop(inner);
+        if let Some((ended, content)) = displaced {
+            drop(content);
+            debug!("{ended}");
+        }
+        Ok((id, session))
+    }
+
+    /// The session as it is now; a use.
+    pub fn read(&self, id: SessionId, concurrency: Concurrency, now: Timestamp) -> Option<Session> {
+        let (mut inner, now) = self.enter(now);
+        inner.live(id, concurrency, now).cloned()
+    }
+
+    /// Records that the first payload was fetched. Only the
+    /// [outcome](crate::outcome::Outcome) depends on it.
+    pub fn note_fetch(&self, id: SessionId) {
+        if let Some(Some(session)) = self.lock().sessions.peek_mut(&id) {
+            session.first_fetched = true;
+        }
+    }
+
+    /// The protocol of a session; a use.
+    pub fn protocol(
+        &self,
+        id: SessionId,
+        concurrency: Concurrency,
+        now: Timestamp,
+    ) -> Option<Protocol> {
+        let (mut inner, now) = self.enter(now);
+        Some(inner.live(id, concurrency, now)?.protocol)
+    }
+
+    /// Replaces the content of a session with ETags if it is still at the
+    /// revision `expected` (none: whatever the writer saw was never ours), in
+    /// one step; returns the session as it is then. A use either way.
+    ///
+    /// A write that comes again, because its answer was lost, is told the same
+    /// and changes nothing: it names the revision just before the present one
+    /// and brings the present content to the byte.
+    ///
+    /// # Errors
+    /// [`WriteError`], and nothing has changed.
+    pub fn write(
+        &self,
+        id: SessionId,
+        expected: Option<Revision>,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<Session, WriteError> {
+        let (mut inner, now) = self.enter(now);
+        let Inner {
+            sessions,
+            expiries,
+            counts,
+            ..
+        } = &mut *inner;
+        let session =
+            inner::live(sessions, id, Concurrency::ETag, now).ok_or(WriteError::NotFound)?;
+        if expected != Some(session.revision) {
+            let repeated = expected.is_some_and(|before| session.has_written(before, &content));
+            let present = session.clone();
+            return if repeated {
+                Ok(present)
+            } else {
+                Err(WriteError::Conflict(present))
+            };
+        }
+        let old = inner::replace(expiries, counts, id, session, content, now);
+        let written = session.clone();
+        drop(inner);
+        drop(old);
+        Ok(written)
+    }
+
+    /// Ends a session; false if there was none.
+    pub fn delete(&self, id: SessionId, concurrency: Concurrency, now: Timestamp) -> bool {
+        let (mut inner, now) = self.enter(now);
+        if inner.live(id, concurrency, now).is_none() {
+            return false;
+        }
+        let ended = inner.end(id, Reason::Deleted, now);
+        drop(inner);
+        let Some((ended, content)) = ended else {
+            return false;
+        };
+        drop(content);
+        debug!("{ended}");
+        true
+    }
+
+    /// Ends sessions that have expired, at most `limit` of them, and adds what
+    /// to log of them to `gone`, which has room for it; false when no more are
+    /// left. The limit and [`SWEEP_BYTES`] bound how long the lock is held.
+    pub fn sweep(&self, now: Timestamp, limit: usize, gone: &mut Vec<Ended>) -> bool {
+        let (mut inner, now) = self.enter(now);
+        let mut bytes = 0;
+        for _ in 0..limit {
+            let Some((ended, _)) = inner.end_expired(now) else {
+                return false;
+            };
+            bytes += ended.bytes;
+            gone.push(ended);
+            if bytes >= SWEEP_BYTES {
+                break;
+            }
+        }
+        true
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        let inner = self.lock();
+        Counts {
+            live: (inner.sessions.len() - inner.ended) as u64,
+            ..inner.counts
+        }
+    }
+
+    /// The lock, and a time that is not before any at which it was held:
+    /// threads read the clock first and queue then, and an end that one of
+    /// them has seen must stay one for all.
+    pub(super) fn enter(&self, now: Timestamp) -> (MutexGuard<'_, Inner>, Timestamp) {
+        let mut inner = self.lock();
+        inner.latest = inner.latest.max(now.monotonic_ms);
+        let monotonic_ms = inner.latest;
+        (
+            inner,
+            Timestamp {
+                monotonic_ms,
+                ..now
+            },
+        )
+    }
+
+    /// A panic elsewhere must not end the service: no operation here can
+    /// panic half-way, so a poisoned lock still guards a sound state.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
