@@ -59,8 +59,8 @@ pub struct Flags {
     #[argh(option, arg_name = "size", default = "PayloadSize::default()")]
     pub max_bytes: PayloadSize,
 
-    /// most sessions held; a newer one takes the place of the least recently
-    /// used; default 10000
+    /// most sessions held, up to 100000; a newer one takes the place of the
+    /// least recently used; default 10000
     #[argh(option, arg_name = "number", default = "UpTo(10_000)")]
     pub max_entries: UpTo<MAX_ENTRIES>,
 

@@ -13,8 +13,8 @@ use ipnet::IpNet;
 
 use crate::session::{Content, Session};
 
-/// The largest `--max-entries`: ten million sign-ins a minute.
-pub const MAX_ENTRIES: usize = 10_000_000;
+/// The largest `--max-entries`: a hundred thousand sign-ins a minute.
+pub const MAX_ENTRIES: usize = 100_000;
 
 /// The largest `--max-connections`: the kernel's usual limit of file
 /// descriptors for a process (`fs.nr_open`).

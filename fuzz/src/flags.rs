@@ -32,7 +32,7 @@ fn serves(flags: &Flags) {
     assert!(seconds(1..=86_400, flags.ttl.0));
     assert!(seconds(120..=300, flags.sign_in_ttl.0));
     assert!((1..=1 << 20).contains(&flags.max_bytes.0));
-    assert!((1..=10_000_000).contains(&flags.max_entries.0));
+    assert!((1..=100_000).contains(&flags.max_entries.0));
     assert!((1..=1 << 20).contains(&flags.max_connections.0));
     assert!((1..=256).contains(&flags.workers.0));
     for creations in [flags.create_rate, flags.create_burst] {

@@ -56,8 +56,7 @@ impl Outcome {
 
 /// Attacks a fresh server for so long.
 pub(crate) fn run_scenario(target: &Target, loads: Vec<Load>, time: Duration) -> Outcome {
-    let bystander =
-        |kind| Bystander::new(target.server, kind).expect("a session for a bystander");
+    let bystander = |kind| Bystander::new(target.server, kind).expect("a session for a bystander");
     let mut bystanders = [ClientKind::Visits, ClientKind::Keeps].map(bystander);
     let usage = disturb(target, loads, &mut bystanders, time);
     let alive = bystanders.iter_mut().all(Bystander::still_served);

@@ -43,7 +43,7 @@ class Peer:
 class Server:
     """A running peer."""
 
-    def __init__(self, peer, cores, sessions=1_000_000, more=(), prefix=()):
+    def __init__(self, peer, cores, sessions=100_000, more=(), prefix=()):
         self.peer = peer
         self.port = free_port()
         command = [*prefix, str(peer.program), *peer.arguments(self.port, sessions), *more]
