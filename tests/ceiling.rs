@@ -10,7 +10,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use common::{Daemon, PATIENCE, program};
@@ -26,6 +31,10 @@ const PIPELINED: usize = 40;
 /// Connections that never finish their request.
 const UNFINISHED: usize = 2_000;
 
+/// What the workers take beside the sessions to fill the store, in bytes:
+/// buffers of the eight connections, and a heap of each worker's own.
+const WORKERS_SIZE: u64 = 1024 * 1024;
+
 /// What a request changes or reads of a session: path and the tag of the last
 /// write.
 #[derive(Clone, Debug)]
@@ -37,6 +46,10 @@ struct Known {
 /// A server with sessions, all of which it could hold.
 struct Store {
     daemon: Daemon,
+    /// The admin port, a Unix socket.
+    admin: PathBuf,
+    /// Memory before the first session, in bytes.
+    before: u64,
     /// Each on a worker of its own, if they are spread well.
     clients: Vec<BufReader<TcpStream>>,
     sessions: usize,
@@ -49,17 +62,59 @@ impl Store {
         command.args(["--listen", "127.0.0.1:0", "--ttl", "1h", "--workers", "4"]);
         command.args(["--create-rate", "60000", "--create-burst", "60000"]);
         command.args(["--max-entries", &sessions.to_string()]);
+        static STORES: AtomicUsize = AtomicUsize::new(0);
+        let number = STORES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rendezvousd-ceiling-{}-{number}", process::id());
+        let admin = env::temp_dir().join(name);
+        command
+            .arg("--admin")
+            .arg(format!("unix:{}", admin.display()));
         let daemon = Daemon::spawn(command);
         let connect = |_| {
             let stream = TcpStream::connect(daemon.address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             BufReader::new(stream)
         };
-        Self {
+        let mut store = Self {
             clients: (0..8).map(connect).collect(),
             daemon,
+            admin,
+            before: 0,
             sessions,
-        }
+        };
+        // Whatever code they need is there then.
+        store.ask((0..8 * PIPELINED).map(|_| request("PUT", "/", "", "x")));
+        store.before = store.memory("VmRSS");
+        store
+    }
+
+    /// A line of the process's status, in bytes.
+    fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let text = line.unwrap().trim_start_matches(':').trim();
+        1024 * text.strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+    }
+
+    /// The size that the memory line at the start names behind this word.
+    fn said(&self, word: &str) -> ByteSize {
+        let start = &self.daemon.start;
+        let said = start.iter().find_map(|line| line.split_once(word));
+        let words: Vec<&str> = said.unwrap().1.split([' ', ',']).take(2).collect();
+        words.join(" ").parse().unwrap()
+    }
+
+    /// How many connections have been accepted.
+    fn accepted(&self) -> usize {
+        const NAME: &str = "\nrendezvousd_connections_accepted_total ";
+        let mut admin = UnixStream::connect(&self.admin).unwrap();
+        admin.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        admin.write_all(request.as_bytes()).unwrap();
+        let mut page = String::new();
+        admin.read_to_string(&mut page).unwrap();
+        let (_, rest) = page.split_once(NAME).expect("a metric");
+        rest.lines().next().unwrap().parse().unwrap()
     }
 
     /// Sends requests, over all connections in turns, and returns the answers.
@@ -114,7 +169,8 @@ impl Store {
         assert!(answers.iter().all(|answer| answer.status == 204));
     }
 
-    /// Connections with requests of 16 KiB that are never complete.
+    /// Connections with requests of 16 KiB that are never complete, all of
+    /// which have been read.
     fn leave_unfinished(&self) -> Vec<TcpStream> {
         raise_limit();
         let head = "POST /_matrix/client/v1/rendezvous HTTP/1.1\r\nHost: x\r\n";
@@ -124,25 +180,49 @@ impl Store {
             stream.write_all(part.as_bytes()).unwrap();
             stream
         };
-        (0..UNFINISHED).map(open).collect()
+        let unfinished = (0..UNFINISHED).map(open).collect();
+        let patience = Instant::now() + PATIENCE;
+        let wait = || {
+            assert!(Instant::now() < patience, "{} accepted", self.accepted());
+            thread::sleep(Duration::from_millis(50));
+        };
+        while self.accepted() < UNFINISHED + self.clients.len() {
+            wait();
+        }
+        // They are read once the memory has not grown for half a second.
+        let (mut peak, mut same) = (0, 0);
+        while same < 10 {
+            wait();
+            let now = self.memory("VmHWM");
+            same = if now == peak { same + 1 } else { 0 };
+            peak = now;
+        }
+        unfinished
     }
 
-    /// Compares the most memory it had with the most it said.
-    fn check(mut self, recipe: &str) {
-        // All that was sent before has been read when this is answered.
-        let answers = self.ask((0..8 * PIPELINED).map(|_| request("GET", "/", "", "")));
-        assert!(answers.iter().all(|answer| answer.status == 404));
-        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = line.unwrap().trim().strip_suffix(" kB").unwrap();
-        let peak = ByteSize::kib(peak.parse().unwrap());
-        let start = &self.daemon.start;
-        let said = start.iter().find_map(|line| line.split_once("at most "));
-        let words: Vec<&str> = said.unwrap().1.split([' ', ',']).take(2).collect();
-        let ceiling: ByteSize = words.join(" ").parse().unwrap();
+    /// Compares the most memory it had with the most it said: for the
+    /// sessions, and with connections that never finish their requests in all.
+    fn check(self, recipe: &str) {
+        let grown = ByteSize(self.memory("VmHWM") - self.before);
+        let sessions = self.said(" sessions ");
+        println!("{recipe:<44} {grown:>9} of {sessions} for sessions");
+        let unfinished = self.leave_unfinished();
+        let peak = ByteSize(self.memory("VmHWM"));
+        let ceiling = self.said("at most ");
         let percent = 100 * peak.as_u64() / ceiling.as_u64();
         println!("{recipe:<44} {peak:>9} of {ceiling} {percent:>3} %");
+        assert!(
+            grown <= sessions + WORKERS_SIZE,
+            "{recipe}: sessions {grown}, said {sessions}"
+        );
         assert!(peak <= ceiling, "{recipe}: {peak}, said at most {ceiling}");
+        drop(unfinished);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.admin);
     }
 }
 
@@ -219,9 +299,7 @@ fn growth_in_lockstep_in_three_orders() {
             store.write(&mut known, &order, length);
         }
     }
-    let unfinished = store.leave_unfinished();
     store.check("growth in lockstep, three orders");
-    drop(unfinished);
 }
 
 #[test]
@@ -239,9 +317,7 @@ fn shrinking_and_growing() {
     }
     let all: Vec<usize> = (0..count).collect();
     store.write(&mut known, &all, 4_096);
-    let unfinished = store.leave_unfinished();
     store.check("shrinking and growing");
-    drop(unfinished);
 }
 
 #[test]
@@ -264,7 +340,5 @@ fn transactions_between_payloads_that_grow() {
         let answers = store.ask(puts.collect::<Vec<_>>().into_iter());
         assert!(answers.iter().all(|answer| answer.status == 200));
     }
-    let unfinished = store.leave_unfinished();
     store.check("transactions between payloads that grow");
-    drop(unfinished);
 }
