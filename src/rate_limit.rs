@@ -1,5 +1,5 @@
-//! How many sessions a client may create: a token bucket for each, in a
-//! bounded table. Nothing here reads a clock.
+//! Rate limit of session creation: a token bucket a client network, in a
+//! bounded LRU table. Nothing here reads a clock.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -8,21 +8,29 @@ use lru::LruCache;
 
 use crate::client::Client;
 
-/// Buckets held. Those beyond are forgotten, the least recently used first: a
+/// The most buckets held; past that, the least recently used is forgotten. A
 /// client with more networks than that gets each one's burst again, and meets
 /// the store's own ceiling.
-///
-/// The map's table of 32 Ki slots is at most half full of them, so that it is
-/// tidied in place and never grows, whatever comes and goes.
 const BUCKETS: NonZeroUsize = NonZeroUsize::new(14 * 1024).unwrap();
 
+/// Slots of the map's table after its only growth. It starts with half as many
+/// and holds entries in seven of eight.
+const SLOTS: usize = 32 * 1024;
+
+/// What that relies on: a table with entries in at most half of the slots that
+/// it may use frees deleted ones in place, and grows otherwise.
+const _: () = assert!(BUCKETS.get() <= SLOTS / 8 * 7 / 2);
+
 /// The most that the buckets take, in bytes: each has a list entry of 48 and
-/// its part of the table, which has 17 bytes a slot, and of the one of 16 Ki
-/// slots that it grows from.
+/// its part of the table, which has 17 bytes a slot, and of the one of half as
+/// many slots that it grows from.
 pub const SIZE: u64 = BUCKETS.get() as u64 * 108;
 
-/// What a creation is counted against: an IPv4 address, an IPv6 network, or
-/// all users of Unix sockets, with a length of 0.
+/// What the parts come to.
+const _: () = assert!(SIZE >= BUCKETS.get() as u64 * 48 + (SLOTS + SLOTS / 2) as u64 * 17);
+
+/// The key of a bucket: an IPv4 address, an IPv6 network, or all users of Unix
+/// sockets, with a length of 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Bucket {
     bits: u64,
@@ -34,29 +42,29 @@ impl Bucket {
     const fn new(bits: u64, length: u8) -> Self {
         Self { bits, length }
     }
+}
 
-    /// The buckets of a client, the widest last, each with what a creation
-    /// takes from it: a /56, which a household is commonly given, has four
-    /// times a client's allowance, and a /48, an organization's, sixteen times.
-    fn of(client: Client) -> [Option<(Self, u64)>; 3] {
-        match client {
-            Client::Local => [Some((Self::new(0, 0), 16)), None, None],
-            Client::V4(address) => [Some((Self::new(address.into(), 32), 16)), None, None],
-            Client::V6(network) => [
-                Some((Self::new(network, 64), 16)),
-                Some((Self::new(network >> 8, 56), 4)),
-                Some((Self::new(network >> 16, 48), 1)),
-            ],
-        }
+/// The buckets of a client, the widest last, each with what a creation takes
+/// from it: a /56, which a household is commonly given, has four times a
+/// client's limit, and a /48, an organization's, sixteen times.
+fn buckets_of(client: Client) -> [Option<(Bucket, u64)>; 3] {
+    match client {
+        Client::Local => [Some((Bucket::new(0, 0), 16)), None, None],
+        Client::V4(address) => [Some((Bucket::new(address.into(), 32), 16)), None, None],
+        Client::V6(network) => [
+            Some((Bucket::new(network, 64), 16)),
+            Some((Bucket::new(network >> 8, 56), 4)),
+            Some((Bucket::new(network >> 16, 48), 1)),
+        ],
     }
 }
 
-/// How much a client may create.
+/// How many sessions a client may create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Sessions a minute, in the long run; not 0.
     pub rate: u32,
-    /// Sessions at once, by who has created none for a while; not 0.
+    /// Sessions at once, after a while without any; not 0.
     pub burst: u32,
 }
 
@@ -79,7 +87,7 @@ pub struct RateLimiter {
 const MILLISECOND: u64 = 16_000;
 
 impl RateLimiter {
-    /// A quota that nobody has used yet.
+    /// A limiter whose buckets are all full.
     #[must_use]
     pub fn new(rate_limit: RateLimit) -> Self {
         let cost = 60_000_000 / u64::from(rate_limit.rate.max(1));
@@ -91,17 +99,18 @@ impl RateLimiter {
     }
 
     /// Takes one session's worth from a client's bucket, and from those of
-    /// the wider networks that it is in, at `steady` milliseconds.
+    /// the wider networks that it is in, at `monotonic_ms`.
     ///
     /// # Errors
-    /// Nothing is taken from any, and there will be enough in all of them in
-    /// so many milliseconds.
+    /// Nothing is taken from any; in this many milliseconds there is enough in
+    /// all of them.
     pub fn try_acquire(&self, client: Client, monotonic_ms: u64) -> Result<(), u64> {
         let now = monotonic_ms * MILLISECOND;
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Bucket::of(client).map(|bucket| {
+        let next = buckets_of(client).map(|bucket| {
             let (bucket, share) = bucket?;
-            let full_at = full_at.get(&bucket).copied().unwrap_or(now);
+            // A refused attempt is no use of a bucket.
+            let full_at = full_at.peek(&bucket).copied().unwrap_or(now);
             Some((bucket, now.max(full_at) + share * self.cost))
         });
         let next = next.into_iter().flatten();
@@ -278,6 +287,18 @@ mod tests {
         assert_eq!(rate_limiter.try_acquire(first, 0), Ok(()), "forgotten");
         let last = Client::V4(u32::try_from(BUCKETS.get()).unwrap());
         assert!(rate_limiter.try_acquire(last, 0).is_err(), "remembered");
+    }
+
+    #[test]
+    fn a_refused_attempt_is_no_use_of_a_bucket() {
+        let rate_limiter = rate_limiter(20, 1);
+        let first = Client::V4(0);
+        for number in 0..u32::try_from(BUCKETS.get()).unwrap() {
+            rate_limiter.try_acquire(Client::V4(number), 0).unwrap();
+        }
+        assert!(rate_limiter.try_acquire(first, 0).is_err());
+        rate_limiter.try_acquire(Client::V4(u32::MAX), 0).unwrap();
+        assert_eq!(rate_limiter.try_acquire(first, 0), Ok(()), "forgotten");
     }
 
     #[test]

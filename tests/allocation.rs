@@ -43,7 +43,12 @@ fn filled(start: &str, unit: &str, end: &str) -> String {
 
 /// One test, because the allocator counts for the whole process.
 #[test]
-fn json_that_is_not_kept_is_not_built() {
+fn what_is_not_kept_is_not_built() {
+    json();
+    forwarded_headers();
+}
+
+fn json() {
     let store = Arc::new(Store::new(NonZeroUsize::MIN));
     let api = api(&store);
     let content = Content::new(b"", "").unwrap();
@@ -75,11 +80,56 @@ fn json_that_is_not_kept_is_not_built() {
             |request| api.respond(request, Peer::Local).status.0,
         );
         assert!(matches!(step, Ok(Status::Complete(400))), "{step:?}");
-        let change = region.change();
-        let allocated = change.bytes_allocated.cast_signed() + change.bytes_reallocated;
-        assert!(
-            allocated <= SMALL.cast_signed(),
-            "{allocated} bytes for {body:.30}"
-        );
+        let allocated = allocated(&region);
+        assert!(allocated <= SMALL, "{allocated} bytes for {body:.30}");
+    }
+}
+
+/// Bytes that have been allocated since the beginning of a region.
+fn allocated(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    let allocated = change.bytes_allocated.cast_signed() + change.bytes_reallocated;
+    allocated.try_into().unwrap()
+}
+
+/// Values of 16 KiB in which only the end counts: the client is found without
+/// any allocation, and the origin allocates itself.
+fn forwarded_headers() {
+    let proxies = TrustedProxies {
+        networks: vec!["10.0.0.0/8".parse().unwrap()],
+        loopback: true,
+        local: true,
+    };
+    for (name, unit) in [
+        ("X-Forwarded-For", "1,"),
+        ("X-Forwarded-For", ","),
+        ("X-Forwarded-For", "192.0.2.1,"),
+        ("X-Forwarded-For", "10.0.0.1,"),
+        ("X-Forwarded-Host", "a,"),
+        ("Forwarded", ","),
+        ("Forwarded", ";"),
+        ("Forwarded", "a,"),
+        ("Forwarded", "a;"),
+        ("Forwarded", "for=192.0.2.1,"),
+        ("Forwarded", "for=\"10.0.0.1\","),
+        ("Forwarded", "for=\"\\10.0.0.1\","),
+        ("Forwarded", "proto=http;host=a;"),
+        ("Forwarded", "host=\"a\""),
+        ("Forwarded", "\""),
+        ("Forwarded", "\","),
+        ("Forwarded", "\\"),
+    ] {
+        for end in ["", "x", "\"", "\"\\"] {
+            let value = unit.repeat(16 * 1024 / unit.len()) + end;
+            let fields = [(name, value.as_bytes())];
+            let region = Region::new(ALLOCATOR);
+            let client = proxies.client(fields.into_iter(), Peer::Local);
+            let for_client = allocated(&region);
+            let origin = proxies.origin(fields.into_iter(), Some("backend"), Peer::Local);
+            let for_origin = allocated(&region) - for_client;
+            let kept = origin.map_or(0, |origin| origin.len());
+            let shown = format!("{client:?} for {name}: {unit}… {end}");
+            assert_eq!((for_client, for_origin), (0, kept), "{shown}");
+        }
     }
 }

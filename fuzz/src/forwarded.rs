@@ -12,6 +12,9 @@ use super::hops;
 /// A hop that is not trusted, appended to what the input says.
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
 
+/// The server's limit for hops: behind that many proxies it looks no further.
+const MAX_HOPS: usize = 32;
+
 /// A proxy that the operator named.
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
 
@@ -51,6 +54,8 @@ struct Said {
     hops: Option<Vec<Option<IpAddr>>>,
     /// Whether there is an `X-Forwarded-For`, which comes first.
     plain: bool,
+    /// No more hops are named than this.
+    hops_at_most: usize,
 }
 
 /// `None` if the lines are no fields.
@@ -65,9 +70,10 @@ fn ask(lines: &[Vec<u8>], peer: Peer) -> Option<Said> {
     let step = decoder.step(
         |_| 0,
         |request| Said {
-            client: trusted().client(&request.head, peer),
+            client: trusted().client(request.head.fields(), peer),
             hops: hops::read(&request.head),
             plain: hops::is_plain(&request.head),
+            hops_at_most: hops::at_most(&request.head),
         },
     );
     match step {
@@ -95,12 +101,14 @@ fn is_named(address: IpAddr) -> bool {
 
 /// What hops, the nearest last, say to a trusted peer.
 fn expected(hops: &[Option<IpAddr>]) -> Result<Peer, UnknownClient> {
-    let stranger = |hop: &&Option<IpAddr>| hop.is_none_or(|address| !is_named(address));
-    match hops.iter().rev().find(stranger) {
+    let stranger = |hop: &Option<IpAddr>| hop.is_none_or(|address| !is_named(address));
+    let first = hops.len().saturating_sub(MAX_HOPS);
+    match hops[first..].iter().rev().find(|hop| stranger(hop)) {
         Some(Some(address)) if address.is_loopback() => Err(UnknownClient::Loopback(*address)),
         Some(Some(address)) if !address.is_unspecified() => Ok(Peer::Ip(*address)),
         Some(_) => Err(UnknownClient::Unreadable),
         None if hops.is_empty() => Err(UnknownClient::Unnamed),
+        None if first > 0 => Err(UnknownClient::Unreadable),
         None => Err(UnknownClient::OnlyProxies),
     }
 }
@@ -129,7 +137,9 @@ fn another_line(lines: &[Vec<u8>], said: &Said, peer: Peer) {
                 } else {
                     said.client
                 };
-                assert_eq!(then.client, same);
+                // It may be one more than the server looks at.
+                let limit = then.client == Err(UnknownClient::Unreadable);
+                assert!(then.client == same || (limit && said.hops_at_most > MAX_HOPS - 1));
             }
         }
     }

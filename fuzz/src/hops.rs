@@ -35,6 +35,15 @@ pub(crate) fn is_plain(head: &Head<'_, '_>) -> bool {
     !plain(head).is_empty()
 }
 
+/// A number that a request does not name more hops than.
+pub(crate) fn at_most(head: &Head<'_, '_>) -> usize {
+    let names = ["X-Forwarded-For", "Forwarded"];
+    let values = names.into_iter().flat_map(|name| head.values(name));
+    values
+        .map(|value| 1 + value.iter().filter(|b| **b == b',').count())
+        .sum()
+}
+
 /// The elements of all `X-Forwarded-For`, which are one list.
 fn plain(head: &Head<'_, '_>) -> Vec<Vec<u8>> {
     let values: Vec<&[u8]> = head.values("X-Forwarded-For").collect();

@@ -5,14 +5,15 @@
 //! from either. A redirect would not do: a proxy or CDN that adds the slash by
 //! a redirect of its own would send the browser back for ever.
 
+use super::settings::BODY_LIMIT;
 use crate::http::{Body, Response};
 
 /// The page. Its script goes through the protocols twice: from this origin,
 /// and from a frame that has none and so meets CORS as a web client does.
 const PAGE: &str = include_str!("check.html");
 
-/// An answer costs no more memory than the largest of a protocol.
-const _: () = assert!(PAGE.len() <= 20_000 && PAGE.len() < super::BODY_LIMIT);
+/// The page costs no more memory than the largest response of a protocol.
+const _: () = assert!(PAGE.len() <= 20_000 && PAGE.len() < BODY_LIMIT);
 
 /// - The hashes let the page's own style and script through and nothing else
 ///   (CSP level 3, section 2.3.1); the frame inherits them and has the same
@@ -31,7 +32,7 @@ const FIELDS: &str = concat!(
     "Referrer-Policy: no-referrer\r\n",
 );
 
-/// The page's answer.
+/// The response with the page.
 pub(super) fn page() -> Response {
     Response::new(200, FIELDS).with(Body::Fixed(PAGE))
 }

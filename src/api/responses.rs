@@ -1,11 +1,36 @@
-//! Answers that the protocols share.
+//! Responses that the protocols share.
 
 use tiny_http::Method;
 
 use crate::http::{Body, Head, Response};
 use crate::protocol::Protocol;
 
-/// On every answer of every path.
+/// A response, and the protocol that it is counted under, if that is known.
+#[derive(Debug)]
+pub(super) struct ProtocolResponse {
+    pub(super) protocol: Option<Protocol>,
+    pub(super) response: Response,
+}
+
+impl ProtocolResponse {
+    pub(super) fn new(protocol: Protocol, response: Response) -> Self {
+        Self {
+            protocol: Some(protocol),
+            response,
+        }
+    }
+}
+
+impl From<Response> for ProtocolResponse {
+    fn from(response: Response) -> Self {
+        Self {
+            protocol: None,
+            response,
+        }
+    }
+}
+
+/// The header fields of every response.
 ///
 /// - The origin is `*` and never an echo: after a homeserver's redirect a
 ///   browser sends `Origin: null`.
@@ -20,7 +45,7 @@ const COMMON: &str = "Access-Control-Allow-Origin: *\r\n\
     X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: sandbox; default-src 'none'\r\n";
 
-/// An answer with the fields that every answer has.
+/// A response with the fields that every response has.
 pub(super) fn plain(status: u16) -> Response {
     Response::new(status, COMMON)
 }
@@ -33,14 +58,14 @@ pub(super) fn error(status: u16, code: &str, sentence: &str) -> Response {
     )
 }
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(super) fn json(status: u16, text: String) -> Response {
     plain(status)
         .field("Content-Type", "application/json")
         .with(Body::Text(text))
 }
 
-/// The answer to a CORS preflight, good for a day. A browser caches it for as
+/// The response to a CORS preflight, good for a day. A browser caches it for as
 /// long, so it allows `Prefer` (RFC 7240) before a client sends it.
 pub(super) fn preflight() -> Response {
     plain(204)
@@ -55,7 +80,7 @@ pub(super) fn preflight() -> Response {
         .field("Access-Control-Max-Age", 86_400)
 }
 
-/// 405 with what the path does understand.
+/// 405 with the methods that the path does understand.
 pub(super) fn method_not_allowed(allow: &str) -> Response {
     error(
         405,
@@ -65,9 +90,9 @@ pub(super) fn method_not_allowed(allow: &str) -> Response {
     .field("Allow", allow)
 }
 
-/// A path of no protocol. `OPTIONS *` asks whether the server is there, as
+/// The response at a path of no protocol. `OPTIONS *` asks whether the server is there, as
 /// load balancers do (RFC 9110, section 9.3.7).
-pub(super) fn unrouted(head: &Head<'_, '_>) -> Response {
+pub(super) fn no_route(head: &Head<'_, '_>) -> Response {
     if head.path == "*" && head.method == Method::Options {
         return plain(204);
     }
@@ -80,15 +105,15 @@ pub(super) fn not_found() -> Response {
 
 /// Whether a request names a content coding. A list or an empty value counts
 /// as one, and so does any on an empty body: only `identity` alone does not.
-pub(super) fn is_coded(head: &Head<'_, '_>) -> bool {
+pub(super) fn has_content_encoding(head: &Head<'_, '_>) -> bool {
     let mut codings = head.values("Content-Encoding");
     codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// 415 for a content coding. Answers do not repeat it, so a payload kept as it
+/// 415 for a content coding. Responses do not repeat it, so a payload kept as it
 /// came would be another message. `Accept-Encoding` says what is accepted (RFC
 /// 9110, section 12.5.3).
-pub(super) fn coded() -> Response {
+pub(super) fn unsupported_content_encoding() -> Response {
     error(415, "M_UNKNOWN", "The body must have no Content-Encoding")
         .field("Accept-Encoding", "identity")
 }
@@ -97,7 +122,7 @@ pub(super) fn too_large() -> Response {
     error(413, "M_TOO_LARGE", "The payload is too large")
 }
 
-/// The client has created as many sessions as it may.
+/// 429: the client has created as many sessions as it may.
 pub(super) fn rate_limited(protocol: Protocol, wait: u64) -> Response {
     let code = match protocol {
         Protocol::Msc4388 => "M_LIMIT_EXCEEDED",
@@ -106,19 +131,19 @@ pub(super) fn rate_limited(protocol: Protocol, wait: u64) -> Response {
     again_later(429, code, "Too many sessions were created", wait)
 }
 
-/// The store has no session to give up.
+/// 503: the store has no session to give up.
 pub(super) fn full(wait: u64) -> Response {
     again_later(503, "M_UNKNOWN", "All sessions are in use", wait)
 }
 
-/// A refusal that ends in `wait` milliseconds, in HTTP's words (RFC 9110,
+/// An error that ends in `wait` milliseconds, in HTTP's words (RFC 9110,
 /// section 10.2.3) and in Matrix's.
 fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
     let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
     json(status, body).field("Retry-After", wait.div_ceil(1_000))
 }
 
-/// Whether a browser would show the answer as a page. MSC4388 asks servers
+/// Whether a browser would show the response as a page. MSC4388 asks servers
 /// to refuse that; MSC3886 payloads, of any type and on the homeserver's
 /// host name, need it no less.
 pub(super) fn navigates(head: &Head<'_, '_>) -> bool {

@@ -1,6 +1,6 @@
 //! The chunked transfer coding of request bodies (RFC 9112, section 7.1).
 
-use super::Rejection;
+use super::rejection::Rejection;
 
 /// The longest chunk-size line, extensions included. Nobody sends
 /// extensions; what is longer is an attack.

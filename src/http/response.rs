@@ -1,12 +1,13 @@
-//! Answers, and the one function that puts them on the wire.
+//! Responses, and the one function that serializes them.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
 use tiny_http::StatusCode;
 
-use crate::session::Content;
+use crate::block_pool::PooledBytes;
 
-/// What an answer carries.
+/// The body of a response.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// Nothing.
@@ -15,8 +16,8 @@ pub enum Body {
     Text(String),
     /// Text that is always the same.
     Fixed(&'static str),
-    /// A session's payload, shared with the store.
-    Content(Content),
+    /// The first so many bytes of these, which are shared and never change.
+    Pooled(Arc<PooledBytes>, usize),
 }
 
 impl Body {
@@ -25,7 +26,7 @@ impl Body {
             Self::Empty => 0,
             Self::Text(text) => text.len(),
             Self::Fixed(text) => text.len(),
-            Self::Content(content) => content.len(),
+            Self::Pooled(_, length) => *length,
         }
     }
 
@@ -34,12 +35,12 @@ impl Body {
             Self::Empty => {}
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
             Self::Fixed(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Content(content) => content.copy_to(out),
+            Self::Pooled(bytes, length) => bytes.copy_to(0, *length, out),
         }
     }
 }
 
-/// An answer: status, header fields, body.
+/// A response: status, header fields, body.
 ///
 /// `tiny_http::Response` allocates twice a field, cannot announce that the
 /// connection closes and puts a length on a 204; hence this type.
@@ -54,7 +55,7 @@ pub struct Response {
     fields: String,
 }
 
-/// What the connection does after an answer.
+/// What the connection does after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// It stays open, as HTTP/1.1 assumes.
@@ -66,7 +67,7 @@ pub enum Persistence {
 }
 
 impl Response {
-    /// An answer with header fields that never change: complete lines, each
+    /// A response with header fields that never change: complete lines, each
     /// with its CR LF.
     #[must_use]
     pub fn new(status: u16, constant: &'static str) -> Self {
@@ -101,7 +102,7 @@ impl Response {
         self
     }
 
-    /// Appends the answer to `out` as it goes over the wire. `date` is the
+    /// Appends the response to `out` as it is sent. `date` is the
     /// present time as an IMF-fixdate, `head` whether the request was one.
     pub fn write(&self, head: bool, persistence: Persistence, date: &str, out: &mut Vec<u8>) {
         let status = self.status.0;

@@ -83,6 +83,13 @@ impl Content {
         self.bytes.len() - self.media_type.len()
     }
 
+    /// The payload without a copy: shared bytes, and how many of them it is.
+    #[must_use]
+    pub fn into_payload(self) -> (Arc<PooledBytes>, usize) {
+        let length = self.len();
+        (self.bytes, length)
+    }
+
     /// Appends the payload, byte for byte as it was written.
     pub fn copy_to(&self, out: &mut Vec<u8>) {
         self.bytes.copy_to(0, self.len(), out);

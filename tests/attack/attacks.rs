@@ -67,6 +67,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("creations from 1000, JSON escapes", |_| creations(1_000, Origin::Many(1_000), &escapes())),
     attack("creations, new connections", |_| visits()),
     attack("creations of 1000 through a proxy", |_| proxied()),
+    attack("forwarded headers of 16 KB", |_| Load::new(FEW, Origin::Proxy).refrain(octets(&forwarded()))),
     Attack { only_ours: true, ..attack("transactions of one session", one_session) },
     Attack { only_ours: true, ..attack("conflicts of one session", conflicts) },
     Attack { only_ours: true, ..attack("transactions of 400 sessions", many_sessions) },
@@ -224,6 +225,12 @@ fn proxied() -> Load {
         octets(&format!("X-Forwarded-For: 198.18.{high}.{low}\r\n"))
     };
     Load::new(50, Origin::Proxy).refrain((0..1_000).map(client).collect::<String>())
+}
+
+/// Elements without end that name nobody, as a client can send them through a
+/// proxy that passes them on.
+fn forwarded() -> String {
+    format!("Forwarded: {}\r\n", "a,".repeat(7_800))
 }
 
 /// All of them current: the writes follow each other.

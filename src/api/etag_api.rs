@@ -1,14 +1,17 @@
-//! The family of entity tags: MSC3886, "Simple client rendezvous capability",
-//! in its text of 2024-02, and MSC4108, "Mechanism to allow OAuth 2.0 sign in
-//! with QR code", in its text of 2024 that shipped clients speak. They differ
-//! in how a session is created and in what it takes; the rest is one.
+//! The family of ETags: MSC3886, "Simple client rendezvous capability", in its
+//! text of 2024-02, and MSC4108, "Mechanism to allow OAuth 2.0 sign in with QR
+//! code", in its text of 2024 that shipped clients speak. They differ in how a
+//! session is created and in what it takes; the rest is one.
 
 use httpdate::HttpDate;
 use tiny_http::Method;
 
-use super::responses::{error, json, not_found, plain, too_large};
-use super::tag::{IfMatch, if_match, if_none_match};
-use super::{Api, Counters, SIGN_IN_MAX_BYTES};
+use super::context::Context;
+use super::counters::Counters;
+use super::etag::{IfMatch, if_match, if_none_match};
+use super::responses::{
+    ProtocolResponse, error, json, method_not_allowed, not_found, plain, too_large,
+};
 use crate::clock::Timestamp;
 use crate::http::{Body, Framing, Head, Request, Response};
 use crate::protocol::{Concurrency, Protocol};
@@ -17,26 +20,42 @@ use crate::store::WriteError;
 
 const TEXT_PLAIN: &str = "text/plain";
 
-impl Api {
-    /// Creates a session below `base`. `url`, for the wires that want it, is
-    /// the address of `base` as the client sees it.
-    pub(super) fn tagged_create(
-        &self,
+/// The family of ETags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EtagApi<'c> {
+    pub(super) context: &'c Context,
+}
+
+impl EtagApi<'_> {
+    /// The response to a request for a session. Its protocol is that of the
+    /// session, if that was looked up.
+    pub(super) fn respond(
+        self,
+        id: Option<SessionId>,
+        request: &Request<'_, '_>,
+    ) -> ProtocolResponse {
+        match request.head.method {
+            Method::Get | Method::Head => self.read(id, request),
+            Method::Put => self.write(id, request),
+            Method::Delete => self.delete(id),
+            _ => method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS").into(),
+        }
+    }
+
+    /// Creates a session below `create_path`. `url`, for the endpoints that
+    /// want it, is the address of `create_path` as the client sees it.
+    pub(super) fn create(
+        self,
         protocol: Protocol,
-        base: &str,
+        create_path: &str,
         url: Option<&str>,
         request: &Request<'_, '_>,
-    ) -> Response {
-        let content = match self.content(protocol, request) {
-            Ok(content) => content,
-            Err(response) => return response,
-        };
-        let now = self.clock.now();
-        let (id, session) = match self.open(protocol, content, now) {
-            Ok(opened) => opened,
-            Err(response) => return response,
-        };
-        let origin = self.settings.public_url.as_deref().unwrap_or_default();
+    ) -> Result<Response, Response> {
+        let content = self.content(protocol, request)?;
+        let now = self.context.clock.now();
+        let (id, session) = self.context.create(protocol, content, now)?;
+        let settings = &self.context.settings;
+        let origin = settings.public_url.as_deref().unwrap_or_default();
         let response = match url {
             // Its characters need no escaping: see the checks of hosts.
             Some(url) => json(
@@ -45,108 +64,94 @@ impl Api {
             ),
             None => plain(201),
         };
-        state(response, &session, now)
-            .field("Location", format_args!("{origin}{base}/{id}"))
-            .field("X-Max-Bytes", self.max_bytes(protocol))
+        Ok(state(response, &session, now)
+            .field("Location", format_args!("{origin}{create_path}/{id}"))
+            .field("X-Max-Bytes", settings.max_bytes(protocol)))
     }
 
-    pub(super) fn tagged_read(
-        &self,
-        id: Option<SessionId>,
-        request: &Request<'_, '_>,
-        spoken: &mut Option<Protocol>,
-    ) -> Response {
-        let now = self.clock.now();
+    fn read(self, id: Option<SessionId>, request: &Request<'_, '_>) -> ProtocolResponse {
+        let now = self.context.clock.now();
         let head = &request.head;
-        let session = match self.readable(id, Concurrency::ETag, head, now) {
+        let session = match self.context.readable(id, Concurrency::ETag, head, now) {
             Ok(session) => session,
-            Err(response) => return response,
+            Err(response) => return response.into(),
         };
-        *spoken = Some(session.protocol);
+        let protocol = session.protocol;
         if let Some(tag) = if_none_match(head, session.revision) {
             self.count_normalized(tag.repaired);
-            return state(plain(304), &session, now);
+            return ProtocolResponse::new(protocol, state(plain(304), &session, now));
         }
         if let Some(id) = id
             && head.method == Method::Get
             && session.is_untouched()
         {
-            self.store.note_fetch(id);
+            self.context.store.note_fetch(id);
         }
-        state(plain(200), &session, now)
-            .field("Content-Type", session.content.media_type())
-            .with(Body::Content(session.content))
+        let response =
+            state(plain(200), &session, now).field("Content-Type", session.content.media_type());
+        let (bytes, length) = session.content.into_payload();
+        ProtocolResponse::new(protocol, response.with(Body::Pooled(bytes, length)))
     }
 
-    pub(super) fn tagged_write(
-        &self,
-        id: Option<SessionId>,
-        request: &Request<'_, '_>,
-        spoken: &mut Option<Protocol>,
-    ) -> Response {
+    fn write(self, id: Option<SessionId>, request: &Request<'_, '_>) -> ProtocolResponse {
         let tag = match if_match(&request.head) {
             IfMatch::Tag(tag) => tag,
-            IfMatch::Absent => return error(400, "M_MISSING_PARAM", "If-Match is required"),
+            IfMatch::Absent => {
+                return error(400, "M_MISSING_PARAM", "If-Match is required").into();
+            }
             IfMatch::Malformed => {
-                return error(400, "M_INVALID_PARAM", "If-Match is not one entity tag");
+                return error(400, "M_INVALID_PARAM", "If-Match is not one entity tag").into();
             }
         };
-        let now = self.clock.now();
+        let now = self.context.clock.now();
+        let store = &self.context.store;
         // What may be written depends on the protocol, which never changes.
-        let found = id.and_then(|id| Some((id, self.store.protocol(id, Concurrency::ETag, now)?)));
+        let found = id.and_then(|id| Some((id, store.protocol(id, Concurrency::ETag, now)?)));
         let Some((id, protocol)) = found else {
-            return not_found();
+            return not_found().into();
         };
-        *spoken = Some(protocol);
         let content = match self.content(protocol, request) {
             Ok(content) => content,
-            Err(response) => return response,
+            Err(response) => return ProtocolResponse::new(protocol, response),
         };
-        match self.store.write(id, tag.revision, content, now) {
+        let response = match store.write(id, tag.revision, content, now) {
             Ok(session) => {
                 self.count_normalized(tag.repaired);
-                // The type is there because a CDN strips the ETag of an
-                // answer without one.
+                // The type is there because a CDN strips the ETag of a
+                // response without one.
                 state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN)
             }
             Err(WriteError::NotFound) => not_found(),
             Err(WriteError::Conflict(session)) => {
-                Counters::count(&self.counters.conflicts);
+                Counters::count(&self.context.counters.conflicts);
                 state(conflict(protocol), &session, now)
             }
-        }
+        };
+        ProtocolResponse::new(protocol, response)
     }
 
-    pub(super) fn tagged_delete(
-        &self,
-        id: Option<SessionId>,
-        spoken: &mut Option<Protocol>,
-    ) -> Response {
-        let now = self.clock.now();
-        *spoken = id
-            .and_then(|id| self.store.protocol(id, Concurrency::ETag, now))
-            .or(*spoken);
-        match id {
-            Some(id) if self.store.delete(id, Concurrency::ETag, now) => plain(204),
-            _ => not_found(),
-        }
+    fn delete(self, id: Option<SessionId>) -> ProtocolResponse {
+        let now = self.context.clock.now();
+        let store = &self.context.store;
+        let found = id.and_then(|id| Some((id, store.protocol(id, Concurrency::ETag, now)?)));
+        let Some((id, protocol)) = found else {
+            return not_found().into();
+        };
+        let response = if store.delete(id, Concurrency::ETag, now) {
+            plain(204)
+        } else {
+            not_found()
+        };
+        ProtocolResponse::new(protocol, response)
     }
 
-    /// The largest payload of a protocol, in bytes.
-    pub(super) fn max_bytes(&self, protocol: Protocol) -> usize {
-        match protocol {
-            Protocol::Msc3886 => self.settings.max_bytes,
-            Protocol::Msc4108 | Protocol::Msc4388 => SIGN_IN_MAX_BYTES,
-        }
-    }
-
-    /// What a create or a write brings, as the protocol wants it. Without a
+    /// The content that a create or a write brings, as the protocol wants it. Without a
     /// length the body is empty (RFC 9112, section 6.3); MSC3886 asks for one.
-    fn content(&self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
+    fn content(self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
         if request.head.framing == Framing::Absent && protocol == Protocol::Msc3886 {
             return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
         }
-        if request.body.len() > self.max_bytes(protocol) {
+        if request.body.len() > self.context.settings.max_bytes(protocol) {
             return Err(too_large());
         }
         let declared = request.head.value("Content-Type").unwrap_or_default();
@@ -159,15 +164,15 @@ impl Api {
             .ok_or_else(|| error(400, "M_INVALID_PARAM", "Content-Type is not one taken here"))
     }
 
-    fn count_normalized(&self, repaired: bool) {
+    fn count_normalized(self, repaired: bool) {
         if repaired {
-            Counters::count(&self.counters.etags_normalized);
+            Counters::count(&self.context.counters.etags_normalized);
         }
     }
 }
 
-/// What a create at the redirect target is: both protocols come there, and
-/// only MSC4108 clients write `text/plain`.
+/// The protocol of a create at the redirect target: both come there, and only
+/// MSC4108 clients write `text/plain`.
 pub(super) fn protocol_of(head: &Head<'_, '_>) -> Protocol {
     let declared = head.value("Content-Type").unwrap_or_default();
     match media_type(declared) {
@@ -176,8 +181,8 @@ pub(super) fn protocol_of(head: &Head<'_, '_>) -> Protocol {
     }
 }
 
-/// The answer to a write over a revision that is not current. MSC3886 has an
-/// errcode for it; MSC4108, while it is unstable, has a key of its own beside
+/// The response to a write over a revision that is not current. MSC3886 has an
+/// errcode for it; MSC4108, while it is unstable, has a key of its own besides
 /// `M_UNKNOWN`.
 fn conflict(protocol: Protocol) -> Response {
     if protocol == Protocol::Msc4108 {
@@ -193,8 +198,8 @@ const MSC4108_CONFLICT: &str = concat!(
     r#""error":"The session was written by another since"}"#
 );
 
-/// The fields that describe a session. matrix-rust-sdk wants all three on
-/// every answer below 400, 304 too.
+/// Adds the fields that describe a session. matrix-rust-sdk wants all three on
+/// every response below 400, 304 too.
 fn state(response: Response, session: &Session, now: Timestamp) -> Response {
     let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     response

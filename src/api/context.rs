@@ -1,0 +1,59 @@
+//! What the protocol families share.
+
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::responses::{error, full, navigates, navigation_refused, not_found};
+use super::settings::Settings;
+use crate::clock::{Clock, Timestamp};
+use crate::http::{Head, Response};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Session, SessionId};
+use crate::store::{CreateError, Store};
+
+/// What the protocol families share: the sessions, the time, what the operator
+/// decided, what has been counted.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    pub(super) counters: Counters,
+}
+
+impl Context {
+    /// Creates a session of the protocol.
+    pub(super) fn create(
+        &self,
+        protocol: Protocol,
+        content: Content,
+        now: Timestamp,
+    ) -> Result<(SessionId, Session), Response> {
+        let lifetime = self.settings.lifetime(protocol);
+        self.store
+            .create(content, protocol, lifetime, now)
+            .map_err(|failure| match failure {
+                CreateError::Full(wait) => full(wait),
+                CreateError::NoRandomness => {
+                    Counters::count(&self.counters.rng_failures);
+                    error(503, "M_UNKNOWN", "The server has no random numbers")
+                }
+            })
+    }
+
+    /// A session that may be read: not by a browser that would show it.
+    pub(super) fn readable(
+        &self,
+        id: Option<SessionId>,
+        concurrency: Concurrency,
+        head: &Head<'_, '_>,
+        now: Timestamp,
+    ) -> Result<Session, Response> {
+        if navigates(head) {
+            Counters::count(&self.counters.navigations_refused);
+            return Err(navigation_refused());
+        }
+        id.and_then(|id| self.store.read(id, concurrency, now))
+            .ok_or_else(not_found)
+    }
+}

@@ -1,0 +1,175 @@
+//! The handler of the protocols: routes a request once and passes it on.
+
+use std::sync::Arc;
+
+use tiny_http::Method;
+
+use super::check;
+use super::context::Context;
+use super::counters::Counters;
+use super::creation_limit::CreationLimit;
+use super::etag_api::{EtagApi, protocol_of};
+use super::responses::{self, ProtocolResponse};
+use super::route::{Endpoint, Resource, Route};
+use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES, Settings};
+use super::token_api::TokenApi;
+use crate::client::Peer;
+use crate::clock::Clock;
+use crate::http::{Handler, Head, Rejection, Request, Response};
+use crate::protocol::Protocol;
+use crate::store::Store;
+
+#[cfg(test)]
+mod tests;
+
+/// The protocols on top of one store.
+#[derive(Debug)]
+pub struct Api {
+    context: Context,
+    creation_limit: CreationLimit,
+}
+
+impl Api {
+    /// Serves the sessions of `store`, whose times are those of `clock`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, clock: Clock, settings: Settings) -> Self {
+        Self {
+            creation_limit: CreationLimit::new(settings.rate_limit),
+            context: Context {
+                store,
+                clock,
+                settings,
+                counters: Counters::default(),
+            },
+        }
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
+    }
+
+    fn etag_api(&self) -> EtagApi<'_> {
+        EtagApi {
+            context: &self.context,
+        }
+    }
+
+    /// The response to a request with this route. Its protocol is the one that
+    /// the session or a create tells, where the path does not.
+    fn dispatch(
+        &self,
+        route: Route<'_>,
+        request: &Request<'_, '_>,
+        peer: Peer,
+    ) -> ProtocolResponse {
+        let head = &request.head;
+        match (route.endpoint, route.resource, &head.method) {
+            (_, _, Method::Options) => responses::preflight().into(),
+            (_, Resource::Session(_) | Resource::Transaction(..), Method::Put)
+                if responses::has_content_encoding(head) =>
+            {
+                responses::unsupported_content_encoding().into()
+            }
+            (_, Resource::Check, Method::Get | Method::Head) => check::page().into(),
+            (_, Resource::Check, _) => responses::method_not_allowed("GET, HEAD, OPTIONS").into(),
+            (endpoint, Resource::Create, Method::Post) => {
+                let protocol = created_protocol(endpoint, head);
+                let response = self.create(route, protocol, request, peer);
+                ProtocolResponse::new(protocol, response.unwrap_or_else(|refusal| refusal))
+            }
+            (Endpoint::Msc4388(stability), resource, _) => {
+                let context = &self.context;
+                TokenApi { context, stability }
+                    .respond(resource, request)
+                    .into()
+            }
+            (_, Resource::Session(id), _) => self.etag_api().respond(id, request),
+            _ => responses::method_not_allowed("POST, OPTIONS").into(),
+        }
+    }
+
+    fn create(
+        &self,
+        route: Route<'_>,
+        protocol: Protocol,
+        request: &Request<'_, '_>,
+        peer: Peer,
+    ) -> Result<Response, Response> {
+        let (context, head) = (&self.context, &request.head);
+        if responses::has_content_encoding(head) {
+            return Err(responses::unsupported_content_encoding());
+        }
+        self.creation_limit
+            .try_acquire(context, head, peer)
+            .map_err(|wait| {
+                Counters::count(&context.counters.rate_limited);
+                responses::rate_limited(protocol, wait)
+            })?;
+        let path = route.create_path;
+        let url = match route.endpoint {
+            Endpoint::Msc4388(stability) => {
+                return TokenApi { context, stability }.create(request);
+            }
+            Endpoint::Msc3886 => None,
+            Endpoint::Redirected | Endpoint::Msc4108 => self.url(path, head, peer),
+        };
+        if url.is_none() && protocol == Protocol::Msc4108 {
+            return Err(responses::error(400, "M_MISSING_PARAM", "Host is required"));
+        }
+        self.etag_api()
+            .create(protocol, path, url.as_deref(), request)
+    }
+
+    /// The URL of a path of ours as the client sees it, if that is known.
+    fn url(&self, path: &str, head: &Head<'_, '_>, peer: Peer) -> Option<String> {
+        let settings = &self.context.settings;
+        let origin = settings.public_url.clone().or_else(|| {
+            let proxies = &settings.trusted_proxies;
+            proxies.origin(head.fields(), head.host, peer)
+        });
+        origin.map(|origin| [origin.as_str(), path].concat())
+    }
+}
+
+/// The protocol of a create at this endpoint.
+fn created_protocol(endpoint: Endpoint, head: &Head<'_, '_>) -> Protocol {
+    endpoint.protocol().unwrap_or_else(|| protocol_of(head))
+}
+
+impl Handler for Api {
+    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
+        let settings = &self.context.settings;
+        let either = settings.max_bytes.max(SIGN_IN_MAX_BYTES);
+        let Some(route) = Route::find(head.path, settings) else {
+            return either;
+        };
+        match (route.endpoint, route.resource) {
+            (Endpoint::Msc4388(_), _) => BODY_LIMIT,
+            (endpoint, Resource::Create) => settings.max_bytes(created_protocol(endpoint, head)),
+            _ => either,
+        }
+    }
+
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
+        let route = Route::find(request.head.path, &self.context.settings);
+        let ProtocolResponse { protocol, response } = match route {
+            Some(route) => self.dispatch(route, request, peer),
+            None => responses::no_route(&request.head).into(),
+        };
+        let protocol = protocol.or_else(|| route?.endpoint.protocol());
+        let requests = &self.context.counters.requests;
+        requests.count(protocol, &request.head.method, response.status.0);
+        response
+    }
+
+    fn reject(&self, rejection: Rejection) -> Response {
+        self.context.counters.refused.count(rejection.status.0);
+        let code = match rejection.status.0 {
+            413 => "M_TOO_LARGE",
+            _ => "M_UNKNOWN",
+        };
+        responses::error(rejection.status.0, code, rejection.reason)
+    }
+}

@@ -1,0 +1,204 @@
+//! The family of sequence tokens: MSC4388, "Secure out-of-band channel for sign
+//! in with QR", as of summer 2026, with JSON bodies and transactions. The older
+//! text, without transactions, is spoken at the same paths.
+
+use serde::Serialize;
+use tiny_http::Method;
+
+use super::context::Context;
+use super::counters::Counters;
+use super::json_strings::strings;
+use super::responses::{error, json, method_not_allowed, not_found, too_large};
+use super::route::{Resource, Stability};
+use super::settings::SIGN_IN_MAX_BYTES;
+use crate::clock::Timestamp;
+use crate::http::{Request, Response};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Content, Revision, Session, SessionId};
+use crate::store::{SequenceError, Sequenced};
+
+#[cfg(test)]
+mod tests;
+
+const DATA: &str = "data";
+const TOKEN: &str = "sequence_token";
+
+/// The longest transaction id (the opaque identifier grammar).
+const TRANSACTION_LIMIT: usize = 255;
+
+#[derive(Serialize)]
+struct Created<'a> {
+    id: &'a str,
+    sequence_token: &'a str,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Read<'a> {
+    data: &'a str,
+    sequence_token: &'a str,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    sequence_token: &'a str,
+}
+
+/// The family of sequence tokens at one kind of path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenApi<'c> {
+    pub(super) context: &'c Context,
+    pub(super) stability: Stability,
+}
+
+impl TokenApi<'_> {
+    /// The response to a request for this resource, but not for a creation.
+    pub(super) fn respond(self, resource: Resource<'_>, request: &Request<'_, '_>) -> Response {
+        let response = match (resource, &request.head.method) {
+            (Resource::Create, Method::Get | Method::Head) => {
+                Ok(json(200, r#"{"create_available":true}"#.into()))
+            }
+            (Resource::Create, _) => Err(method_not_allowed("GET, HEAD, POST, OPTIONS")),
+            (Resource::Session(id), Method::Get | Method::Head) => self.read(id, request),
+            (Resource::Session(id), Method::Put) => self.write(id, None, request),
+            (Resource::Session(id), Method::Delete) => self.delete(id),
+            (Resource::Session(_), _) => Err(method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS")),
+            (Resource::Transaction(id, name), Method::Put) => self.write(id, Some(name), request),
+            (Resource::Transaction(..) | Resource::Check, _) => {
+                Err(method_not_allowed("PUT, OPTIONS"))
+            }
+        };
+        response.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Creates a session.
+    pub(super) fn create(self, request: &Request<'_, '_>) -> Result<Response, Response> {
+        let [data] = strings(request.body, [DATA])?;
+        let content = content(&data)?;
+        let now = self.context.clock.now();
+        let (id, session) = self.context.create(Protocol::Msc4388, content, now)?;
+        Ok(object(&Created {
+            id: &id.to_string(),
+            sequence_token: &token(session.revision),
+            expires_in_ms: remaining(&session, now),
+        }))
+    }
+
+    fn read(self, id: Option<SessionId>, request: &Request<'_, '_>) -> Result<Response, Response> {
+        let now = self.context.clock.now();
+        let family = Concurrency::SequenceToken;
+        let session = self.context.readable(id, family, &request.head, now)?;
+        Ok(object(&Read {
+            data: &String::from_utf8(session.content.payload()).unwrap_or_default(),
+            sequence_token: &token(session.revision),
+            expires_in_ms: remaining(&session, now),
+        }))
+    }
+
+    fn write(
+        self,
+        id: Option<SessionId>,
+        transaction: Option<&str>,
+        request: &Request<'_, '_>,
+    ) -> Result<Response, Response> {
+        if transaction.is_some_and(|name| !is_opaque(name)) {
+            return Err(error(
+                400,
+                "M_INVALID_PARAM",
+                "The transaction id is malformed",
+            ));
+        }
+        let now = self.context.clock.now();
+        let store = &self.context.store;
+        // Existence first: it is cheaper to find out than what the body says.
+        let found = id.and_then(|id| Some((id, store.recorded(id, transaction, now)?)));
+        let (id, recorded) = found.ok_or_else(not_found)?;
+        if let Some(outcome) = recorded {
+            return self.written(outcome);
+        }
+        let [expected, data] = strings(request.body, [TOKEN, DATA])?;
+        let content = content(&data)?;
+        let write = Sequenced {
+            expected: expected_revision(&expected),
+            transaction,
+        };
+        self.written(store.write_in_sequence(id, write, content, now))
+    }
+
+    /// The response to a write with this outcome.
+    fn written(self, outcome: Result<Revision, SequenceError>) -> Result<Response, Response> {
+        match outcome {
+            Ok(revision) => Ok(object(&Written {
+                sequence_token: &token(revision),
+            })),
+            Err(SequenceError::NotFound) => Err(not_found()),
+            Err(SequenceError::Conflict) => {
+                Counters::count(&self.context.counters.conflicts);
+                let code = match self.stability {
+                    Stability::Stable => "M_CONCURRENT_WRITE",
+                    Stability::Unstable => "IO_ELEMENT_MSC4388_CONCURRENT_WRITE",
+                };
+                let sentence = "The session was written by another since";
+                Err(error(409, code, sentence))
+            }
+            Err(SequenceError::TooMany) => Err(error(
+                429,
+                "M_LIMIT_EXCEEDED",
+                "The session has had too many transactions",
+            )),
+        }
+    }
+
+    fn delete(self, id: Option<SessionId>) -> Result<Response, Response> {
+        let now = self.context.clock.now();
+        let delete = |id| {
+            self.context
+                .store
+                .delete(id, Concurrency::SequenceToken, now)
+        };
+        if id.is_some_and(delete) {
+            Ok(json(200, "{}".into()))
+        } else {
+            Err(not_found())
+        }
+    }
+}
+
+/// The payload of a body; its limit counts what the escapes mean.
+fn content(data: &str) -> Result<Content, Response> {
+    if data.len() > SIGN_IN_MAX_BYTES {
+        return Err(too_large());
+    }
+    Content::new(data.as_bytes(), "").ok_or_else(too_large)
+}
+
+fn object(body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => json(200, text),
+        Err(_) => error(500, "M_UNKNOWN", "Internal error"),
+    }
+}
+
+/// A revision's sequence token: how many writes there were.
+fn token(revision: Revision) -> String {
+    revision.number().to_string()
+}
+
+/// The revision that a token names, if we can have written it.
+fn expected_revision(text: &str) -> Option<Revision> {
+    let revision = Revision::new(text.parse().ok()?);
+    (token(revision) == text).then_some(revision)
+}
+
+fn remaining(session: &Session, now: Timestamp) -> u64 {
+    session.expires_at.saturating_sub(now.monotonic_ms)
+}
+
+/// The opaque identifier grammar of the Matrix specification.
+fn is_opaque(name: &str) -> bool {
+    (1..=TRANSACTION_LIMIT).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+}
