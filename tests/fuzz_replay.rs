@@ -6,6 +6,8 @@
 #[path = "../fuzz/src/lib.rs"]
 mod properties;
 
+mod malformed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,4 +51,18 @@ fn flags() {
 #[test]
 fn connections() {
     replay("connection", properties::connection::check);
+}
+
+/// Without a plan, so that all bytes come at once, and with one that splits
+/// them.
+#[test]
+fn malformed_requests() {
+    for (bytes, status) in malformed::malformed() {
+        println!("{status} {}", bytes.escape_ascii());
+        for plan in [&[0][..], &[3, 0, 9, 0x7f]] {
+            let input = [plan, &bytes].concat();
+            properties::request::check(&input);
+            properties::connection::check(&input);
+        }
+    }
 }

@@ -3,6 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::http::HEAD_LIMIT;
 
+#[path = "../../../tests/malformed/mod.rs"]
+mod malformed;
+
 const LIMIT: usize = 64;
 
 /// What a decoder says next; `None` if it needs more bytes.
@@ -65,6 +68,32 @@ fn a_body_declared_too_large_is_refused_before_it_comes() {
 fn nothing_after_a_refusal_is_a_request() {
     let stream = format!("BAD\0{}", post("x"));
     assert_eq!(transcript([stream.as_bytes(), stream.as_bytes()]).len(), 1);
+}
+
+/// However they arrive, and at the latest with the last byte.
+#[test]
+fn malformed_requests_are_rejected() {
+    for (bytes, status) in malformed::malformed() {
+        let shown = bytes[..bytes.len().min(80)].escape_ascii().to_string();
+        // Every byte costs a look at the whole head.
+        let small = bytes.chunks(1 + bytes.len() / 1_000);
+        for pieces in [vec![&bytes[..]], small.collect()] {
+            let mut decoder = Decoder::default();
+            let mut rejection = None;
+            for piece in pieces {
+                decoder.push(piece);
+                match decoder.step(|_| 4096, |_| ()) {
+                    Ok(Status::Partial) => {}
+                    Err(found) => {
+                        rejection = Some(found.status.0);
+                        break;
+                    }
+                    other => panic!("{other:?} for {shown}"),
+                }
+            }
+            assert_eq!(rejection, Some(status), "{shown}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What becomes of a head: path and framing, or the refusal's status.
+/// What becomes of a head: path and framing, or the rejection's status.
 fn outcome(head: &str) -> Result<Option<(String, Framing)>, u16> {
     let mut space = fields();
     Head::parse(head.as_bytes(), &mut space)
@@ -35,73 +35,7 @@ fn rfc9112_2_2_empty_lines_before_a_request_are_ignored() {
 }
 
 #[test]
-fn rfc9112_2_2_bare_line_feeds_are_refused() {
-    for head in [
-        "GET / HTTP/1.1\nHost: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\n\n",
-        "\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET / HTTP/1.1\n",
-    ] {
-        assert_eq!(refused(head), 400, "{head:?}");
-    }
-}
-
-#[test]
-fn what_is_wrong_first_is_what_is_said() {
-    let long = "x".repeat(HEAD_LIMIT);
-    for (head, status) in [
-        ("\nPRI * HTTP/2.0\r\n\r\n".to_owned(), 400),
-        ("PRI * HTTP/2.0\n\r\n".to_owned(), 505),
-        (format!("GET /\n{long}\0"), 400),
-        (format!("GET /{long}\n"), 431),
-        (format!("GET /{long} HTTP/2.0\r\n"), 431),
-    ] {
-        assert_eq!(refused(&head), status, "{:?}", &head[..8]);
-    }
-}
-
-#[test]
-fn rfc9112_2_2_bare_carriage_returns_are_refused() {
-    assert_eq!(refused(&with("A: b\rc\r\n")), 400);
-    assert_eq!(refused("GET / HTTP/1.1\rHost: x\r\n\r\n"), 400);
-}
-
-#[test]
-fn rfc9112_2_3_versions_other_than_1_0_and_1_1_are_refused() {
-    assert_eq!(refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
-    assert_eq!(refused("GET / HTTP/1.2\r\nHost: x\r\n\r\n"), 505);
-    assert_eq!(refused("GET / HTTP/0.9\r\n\r\n"), 505);
-}
-
-#[test]
-fn rfc9112_3_malformed_request_lines_are_refused() {
-    for head in [
-        "GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-        "G@T / HTTP/1.1\r\nHost: x\r\n\r\n",
-        " GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0",
-        "GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n",
-    ] {
-        let status = refused(head);
-        assert!(status == 400 || status == 505, "{head:?}: {status}");
-    }
-}
-
-#[test]
-fn rfc9112_3_2_host_is_required_once_and_well_formed() {
-    assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), 400);
-    assert_eq!(refused(&with("host: y\r\n")), 400);
-    assert_eq!(refused("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
-    assert_eq!(refused("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
-    assert_eq!(refused("GET / HTTP/1.1\r\nHost: é\r\n\r\n"), 400);
-    for bad in [
-        ":80", "a:b", "a:1:2", "a,b", "[::1", "[x]:80", "a:123456", "[::1]x",
-    ] {
-        let head = format!("GET / HTTP/1.1\r\nHost: {bad}\r\n\r\n");
-        assert_eq!(refused(&head), 400, "{bad}");
-    }
+fn rfc9112_3_2_well_formed_hosts_are_taken() {
     for good in [
         "a",
         "a.example:8090",
@@ -129,22 +63,6 @@ fn rfc9112_3_2_2_an_absolute_target_names_the_host() {
     assert_eq!(path("http://a?/x").unwrap().unwrap().0, "/");
     assert_eq!(path("/a?b/c").unwrap().unwrap().0, "/a");
     assert_eq!(path("*").unwrap().unwrap().0, "*");
-    for bad in ["http:///x", "http://a\"b/x", "http://u@a/x", "http://?"] {
-        assert_eq!(path(bad), Err(400), "{bad}");
-    }
-}
-
-#[test]
-fn rfc9112_5_1_white_space_before_a_colon_is_refused() {
-    assert_eq!(refused(&with("Content-Length : 5\r\n")), 400);
-    assert_eq!(refused(&with("A\t: 5\r\n")), 400);
-}
-
-#[test]
-fn rfc9112_5_2_obsolete_folding_is_refused() {
-    assert_eq!(refused(&with("A: b\r\n c\r\n")), 400);
-    assert_eq!(refused(&with("A: b\r\n\tc\r\n")), 400);
-    assert_eq!(refused("GET / HTTP/1.1\r\n Host: x\r\n\r\n"), 400);
 }
 
 #[test]
@@ -158,16 +76,10 @@ fn rfc9110_5_5_control_bytes_in_values_are_refused() {
 }
 
 #[test]
-fn rfc9112_6_2_content_length_is_digits_and_stands_once() {
+fn rfc9112_6_2_content_length_is_digits() {
     assert_eq!(framing(""), Framing::Absent);
     assert_eq!(framing("content-length: 0\r\n"), Framing::Length(0));
     assert_eq!(framing("Content-Length:  17 \r\n"), Framing::Length(17));
-    for value in ["", "abc", "+5", "-1", "5, 5", "5 5", "0x5", "5.0", "٣"] {
-        let head = with(&format!("Content-Length: {value}\r\n"));
-        assert_eq!(refused(&head), 400, "{value:?}");
-    }
-    let twice = "Content-Length: 5\r\nContent-Length: 5\r\n";
-    assert_eq!(refused(&with(twice)), 400);
 }
 
 #[test]
@@ -179,22 +91,8 @@ fn a_content_length_beyond_64_bits_is_the_largest() {
 }
 
 #[test]
-fn rfc9112_6_1_chunked_is_the_only_coding_and_excludes_a_length() {
+fn rfc9112_6_1_chunked_is_read_in_any_case() {
     assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Framing::Chunked);
-    for value in ["gzip", "gzip, chunked", "chunked, chunked", "xchunked", ""] {
-        let head = with(&format!("Transfer-Encoding: {value}\r\n"));
-        assert_eq!(refused(&head), 501, "{value:?}");
-    }
-    let (length, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
-    for both in [
-        format!("{length}{chunked}"),
-        format!("{chunked}{length}"),
-        format!("{chunked}{chunked}"),
-    ] {
-        assert_eq!(refused(&with(&both)), 400, "{both:?}");
-    }
-    let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(refused(old), 400);
 }
 
 #[test]
@@ -222,8 +120,7 @@ fn rfc9112_9_3_connections_persist_by_version_and_option() {
 }
 
 #[test]
-fn rfc9110_10_1_1_the_only_expectation_is_100_continue() {
-    assert_eq!(refused(&with("Expect: tea\r\n")), 417);
+fn rfc9110_10_1_1_the_expectation_is_read_in_any_case() {
     assert!(outcome(&with("Expect: 100-Continue\r\n")).is_ok());
 }
 
