@@ -17,8 +17,8 @@ const BUCKETS: NonZeroUsize = NonZeroUsize::new(14 * 1024).unwrap();
 /// and holds entries in seven of eight.
 const SLOTS: usize = 32 * 1024;
 
-/// What that relies on: a table with entries in at most half of the slots that
-/// it may use frees deleted ones in place, and grows otherwise.
+/// A table with entries in at most half of the slots that it may use frees
+/// deleted ones in place; otherwise it would grow again.
 const _: () = assert!(BUCKETS.get() <= SLOTS / 8 * 7 / 2);
 
 /// The most that the buckets take, in bytes: each has a list entry of 48 and
@@ -26,7 +26,7 @@ const _: () = assert!(BUCKETS.get() <= SLOTS / 8 * 7 / 2);
 /// many slots that it grows from.
 pub const SIZE: u64 = BUCKETS.get() as u64 * 108;
 
-/// What the parts come to.
+/// The sum of these parts.
 const _: () = assert!(SIZE >= BUCKETS.get() as u64 * 48 + (SLOTS + SLOTS / 2) as u64 * 17);
 
 /// The key of a bucket: an IPv4 address, an IPv6 network, or all users of Unix
@@ -34,7 +34,7 @@ const _: () = assert!(SIZE >= BUCKETS.get() as u64 * 48 + (SLOTS + SLOTS / 2) as
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Bucket {
     bits: u64,
-    /// How many bits, which tells IPv4 and IPv6 apart as well.
+    /// How many bits; this tells IPv4 and IPv6 apart, too.
     length: u8,
 }
 

@@ -264,6 +264,37 @@ fn a_program_without_a_proxy_is_told_of_in_one_line_and_not_warned_of() {
     assert!(logged.iter().any(|line| line.contains(counted)));
 }
 
+/// One that a program of the proxy's machine provokes does not hide another.
+#[test]
+fn each_reason_why_no_quota_applies_is_told_once() {
+    let flags = [
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--trusted-proxy",
+        "10.0.0.0/8",
+    ];
+    let daemon = Daemon::start(&[&["--create-burst", "3"], &flags[..]].concat());
+    let mut proxy = daemon.connect();
+    for _ in 0..3 {
+        for value in ["", "unknown", "::1", "10.0.0.1", "127.0.0.2"] {
+            let fields = [("X-Forwarded-For", value)];
+            assert_eq!(create(&mut proxy, "/rendezvous", &fields).status, 201);
+        }
+    }
+    drop(proxy);
+    let logged = logged(daemon);
+    let warned = lines(&logged, "WARN");
+    for (line, said) in warned.iter().zip([
+        "it sends no X-Forwarded-For;",
+        "is no client's IP address;",
+        "add --trusted-proxy ::1",
+        "all hops that it names are --trusted-proxy;",
+    ]) {
+        assert!(line.contains(said), "{warned:?}");
+    }
+    assert_eq!(warned.len(), 4, "{warned:?}");
+}
+
 /// The status of a creation over a Unix socket.
 fn created_over(path: &Path, fields: &str) -> u16 {
     let mut stream = UnixStream::connect(path).unwrap();

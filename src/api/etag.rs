@@ -1,14 +1,14 @@
-//! Entity tags as they come back from clients, through whatever proxies.
+//! ETags as clients send them back, possibly changed by proxies.
 //!
 //! MSC3886 and MSC4108 want one strong tag, compared to the letter. A proxy
-//! that compresses an answer weakens its tag or adds a suffix, and the next
+//! that compresses a response weakens its tag or adds a suffix, and the next
 //! write then fails with 412. Our tags name one exact revision, so what a
-//! proxy put around the revision can be ignored without confusing two.
+//! proxy put around it can be ignored without confusing two.
 
 use crate::http::Head;
 use crate::session::Revision;
 
-/// What compressing proxies append to a tag, inside its quotes: Apache
+/// Suffixes that compressing proxies append to a tag, inside its quotes: Apache
 /// (`-gzip`, `-br`, `;gzip`), Caddy (`-zstd` and the like), Jetty (`--gzip`).
 const SUFFIXES: [&str; 12] = [
     "-gzip",
@@ -30,7 +30,7 @@ const SUFFIXES: [&str; 12] = [
 pub(super) struct Tag {
     /// The revision it names, if it can be one of ours.
     pub(super) revision: Option<Revision>,
-    /// Whether it is not written as we wrote it.
+    /// Whether it is written otherwise than we wrote it.
     pub(super) repaired: bool,
 }
 
@@ -61,7 +61,7 @@ impl Tag {
     }
 }
 
-/// What a request says in `If-Match`.
+/// The content of `If-Match`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IfMatch {
     /// Nothing.

@@ -145,8 +145,9 @@ impl EtagApi<'_> {
         ProtocolResponse::new(protocol, response)
     }
 
-    /// The content that a create or a write brings, as the protocol wants it. Without a
-    /// length the body is empty (RFC 9112, section 6.3); MSC3886 asks for one.
+    /// The content of a create or a write, checked by the protocol's rules.
+    /// Without a length the body is empty (RFC 9112, section 6.3); MSC3886
+    /// requires one.
     fn content(self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
         if request.head.framing == Framing::Absent && protocol == Protocol::Msc3886 {
             return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
@@ -208,9 +209,9 @@ fn state(response: Response, session: &Session, now: Timestamp) -> Response {
         .field("Last-Modified", date(session.modified_at))
 }
 
-/// The media type to keep. Both SDKs compare `text/plain` to the letter, and
-/// a browser adds a charset to it, so there the parameters go. It will stand
-/// in a header field again, so it is printable ASCII.
+/// The media type to keep; `None` if it is not printable ASCII, for it is sent
+/// in a header again. Both SDKs compare `text/plain` to the letter, and browsers
+/// add a charset to it, so that type loses its parameters.
 fn media_type(declared: &[u8]) -> Option<&str> {
     if declared.is_empty() {
         return Some("application/octet-stream");

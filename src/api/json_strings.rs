@@ -9,9 +9,9 @@ use serde_json::Deserializer;
 use super::responses::error;
 use crate::http::Response;
 
-/// The strings under these keys of a body. Unknown keys are ignored, but what
-/// stands there has to be JSON like the rest; what is missing, null, of
-/// another type or there twice is bad.
+/// The strings under these keys of a body. The values of unknown keys are
+/// ignored, but must be JSON. A key that is missing, repeated, null or of another
+/// type is an error.
 pub(super) fn strings<const N: usize>(
     body: &[u8],
     keys: [&'static str; N],
@@ -100,8 +100,8 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Reads any value and returns it if it is a string that is to be kept; of all
-/// else nothing is built, however deeply nested. `serde::de::IgnoredAny` does
+/// Reads any value and returns it if it is a string that is to be kept; nothing
+/// is built of all else, however deeply nested. `serde::de::IgnoredAny` does
 /// not do: in what it skips, `serde_json` takes any depth, unpaired surrogates
 /// and invalid UTF-8.
 #[derive(Clone, Copy)]

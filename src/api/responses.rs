@@ -80,7 +80,7 @@ pub(super) fn preflight() -> Response {
         .field("Access-Control-Max-Age", 86_400)
 }
 
-/// 405 with the methods that the path does understand.
+/// 405 with the methods of the path.
 pub(super) fn method_not_allowed(allow: &str) -> Response {
     error(
         405,
@@ -90,8 +90,8 @@ pub(super) fn method_not_allowed(allow: &str) -> Response {
     .field("Allow", allow)
 }
 
-/// The response at a path of no protocol. `OPTIONS *` asks whether the server is there, as
-/// load balancers do (RFC 9110, section 9.3.7).
+/// The response at a path of no protocol. With `OPTIONS *` load balancers ask
+/// whether the server is there (RFC 9110, section 9.3.7).
 pub(super) fn no_route(head: &Head<'_, '_>) -> Response {
     if head.path == "*" && head.method == Method::Options {
         return plain(204);
@@ -103,7 +103,7 @@ pub(super) fn not_found() -> Response {
     error(404, "M_NOT_FOUND", "There is no such session, or no longer")
 }
 
-/// Whether a request names a content coding. A list or an empty value counts
+/// Whether a request has a content coding. A list or an empty value counts
 /// as one, and so does any on an empty body: only `identity` alone does not.
 pub(super) fn has_content_encoding(head: &Head<'_, '_>) -> bool {
     let mut codings = head.values("Content-Encoding");
@@ -145,7 +145,7 @@ fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
 
 /// Whether a browser would show the response as a page. MSC4388 asks servers
 /// to refuse that; MSC3886 payloads, of any type and on the homeserver's
-/// host name, need it no less.
+/// host name, need it as much.
 pub(super) fn navigates(head: &Head<'_, '_>) -> bool {
     head.fields()
         .filter(|(name, _)| name.len() == "Sec-Fetch-Dest".len())

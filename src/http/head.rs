@@ -39,7 +39,7 @@ pub struct Head<'b, 'f> {
     pub host: Option<&'b str>,
     /// Where the body ends.
     pub framing: Framing,
-    /// Whether the client wants the connection kept after the answer.
+    /// Whether the client wants the connection kept after the response.
     pub keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends a body.
     pub expects_continue: bool,
@@ -54,7 +54,7 @@ pub struct Head<'b, 'f> {
 pub struct Request<'b, 'f> {
     /// Everything before the body.
     pub head: Head<'b, 'f>,
-    /// The body, its transfer coding undone.
+    /// The body, without its transfer coding.
     pub body: &'b [u8],
 }
 

@@ -32,7 +32,8 @@ impl Rejection {
     pub const BODY_TOO_LARGE: Self = Self::new(413, "The body is too large");
     /// 417: an expectation other than `100-continue`.
     pub const EXPECTATION: Self = Self::new(417, "Only 100-continue can be expected");
-    /// 431: the head is over [`HEAD_LIMIT`] or [`FIELD_LIMIT`].
+    /// 431: the head is over [`HEAD_LIMIT`](super::HEAD_LIMIT) or
+    /// [`FIELD_LIMIT`](super::FIELD_LIMIT).
     pub const HEAD_TOO_LARGE: Self = Self::new(431, "The request head is too large");
     /// 500: the handler failed.
     pub const FAILED: Self = Self::new(500, "Internal error");

@@ -12,11 +12,11 @@ use crate::block_pool::PooledBytes;
 pub enum Body {
     /// Nothing.
     Empty,
-    /// Text made for this answer.
+    /// Text made for this response.
     Text(String),
     /// Text that is always the same.
     Fixed(&'static str),
-    /// The first so many bytes of these, which are shared and never change.
+    /// Shared bytes that never change, and how many of them, from the first.
     Pooled(Arc<PooledBytes>, usize),
 }
 
@@ -102,8 +102,8 @@ impl Response {
         self
     }
 
-    /// Appends the response to `out` as it is sent. `date` is the
-    /// present time as an IMF-fixdate, `head` whether the request was one.
+    /// Appends the response to `out` as it is sent. `date` is the present time
+    /// as an IMF-fixdate, `head` whether the request was a HEAD.
     pub fn write(&self, head: bool, persistence: Persistence, date: &str, out: &mut Vec<u8>) {
         let status = self.status.0;
         out.extend_from_slice(b"HTTP/1.1 ");
