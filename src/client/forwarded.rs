@@ -191,6 +191,7 @@ impl<'a> Unquoted<'a> {
 impl Iterator for Unquoted<'_> {
     type Item = Byte;
 
+    #[inline]
     fn next(&mut self) -> Option<Byte> {
         loop {
             let mut byte = *self.text.get(self.at)?;
