@@ -84,8 +84,8 @@ pub struct Flags {
     #[argh(option, arg_name = "number", default = "cores()")]
     pub workers: UpTo<MAX_WORKERS>,
 
-    /// where the operator finds /health and /metrics: 127.0.0.1:8091, another
-    /// loopback address or unix:/path; default: nowhere
+    /// admin listen address (/health, /metrics): 127.0.0.1:8091, another
+    /// loopback address or unix:/path; default: disabled
     #[argh(option, arg_name = "address", from_str_fn(admin))]
     pub admin: Option<Address>,
 

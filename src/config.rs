@@ -243,15 +243,23 @@ pub struct MemoryCeiling {
     pub connections: u64,
     /// What is known of clients.
     pub clients: u64,
+    /// The admin port, 0 without one.
+    pub admin: u64,
 }
 
 impl MemoryCeiling {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> u64 {
-        [self.sessions, self.connections, self.clients, PROGRAM_SIZE]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        [
+            self.sessions,
+            self.connections,
+            self.clients,
+            self.admin,
+            PROGRAM_SIZE,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 }
 
@@ -259,13 +267,16 @@ impl fmt::Display for MemoryCeiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "at most {} in all: sessions {}, connections {}, client addresses {}, the program {}",
+            "at most {} in all: sessions {}, connections {}, client addresses {}, ",
             ByteSize(self.total()),
             ByteSize(self.sessions),
             ByteSize(self.connections),
             ByteSize(self.clients),
-            ByteSize(PROGRAM_SIZE),
-        )
+        )?;
+        if self.admin > 0 {
+            write!(f, "admin port {}, ", ByteSize(self.admin))?;
+        }
+        write!(f, "the program {}", ByteSize(PROGRAM_SIZE))
     }
 }
 

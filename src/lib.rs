@@ -4,10 +4,10 @@
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
 //! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
-//! [`rate_limit`], [`store`], [`http`], [`api`], [`server`]; beside each other
-//! [`reaper`], [`state`], [`report`], [`admin`], [`systemd`], [`machine`],
-//! [`signals`] and [`logging`]; on top [`config`], [`cli`], [`error`] and
-//! [`service`].
+//! [`rate_limit`], [`store`], [`metrics`], [`http`], [`api`], [`server`];
+//! beside each other [`reaper`], [`state`], [`admin`], [`systemd`],
+//! [`machine`], [`signals`] and [`logging`]; on top [`config`], [`cli`],
+//! [`error`], [`ports`] and [`service`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -22,11 +22,12 @@ pub mod error;
 pub mod http;
 pub mod logging;
 pub mod machine;
+pub mod metrics;
 pub mod outcome;
+pub mod ports;
 pub mod protocol;
 pub mod rate_limit;
 pub mod reaper;
-pub mod report;
 pub mod server;
 pub mod service;
 pub mod session;

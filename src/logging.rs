@@ -60,8 +60,7 @@ fn log_first_panic() {
 }
 
 impl Log for Logger {
-    /// Only what is ours: tiny_http has a line for every connection that it
-    /// cannot accept.
+    /// Whether a record is our own: libraries may log a line a connection.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("rendezvousd")
     }

@@ -46,7 +46,7 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
     let signals = StopSignals::catch().map_err(StartError::Signals)?;
     let sockets = listen(flags, inherited)?;
     let settings = service::server_settings(flags, &sockets);
-    service::log_limits(flags, &settings);
+    service::log_limits(flags, &settings, sockets.admin.is_some());
     let (store, state_file) = service::restore(flags);
     let store = Arc::new(store);
     let outcome = Service::start(flags, &settings, sockets, &store).and_then(|service| {

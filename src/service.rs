@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use log::{error, info, warn};
 
-use crate::admin::{Admin, Sources};
+use crate::admin::{self, Admin};
 use crate::api::{
     self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
 };
@@ -17,9 +17,10 @@ use crate::clock::Clock;
 use crate::config::{MAX_CREATIONS, MemoryCeiling, UpTo, heaps};
 use crate::error::StartError;
 use crate::machine::Memory;
+use crate::metrics::{self, Metrics, Snapshot};
+use crate::ports::Port;
 use crate::rate_limit::{self, RateLimit};
 use crate::reaper::Reaper;
-use crate::report::{self, Totals};
 use crate::server::{self, Deadlines, Listener, Server, reserve_fds};
 use crate::signals::StopSignals;
 use crate::state;
@@ -32,11 +33,10 @@ const STATUS_PERIOD: Duration = Duration::from_secs(10);
 /// All parts that run.
 #[derive(Debug)]
 pub struct Service {
-    store: Arc<Store>,
-    api: Arc<Api>,
+    metrics: Metrics,
     reaper: Reaper,
     server: Server,
-    admin: Option<Admin>,
+    admin: Option<Server>,
 }
 
 impl Service {
@@ -50,29 +50,25 @@ impl Service {
         sockets: Sockets,
         store: &Arc<Store>,
     ) -> Result<Self, StartError> {
-        let started = Instant::now();
         let Sockets { public, admin } = sockets;
         let addresses: Vec<String> = public.iter().map(|l| l.address().to_string()).collect();
         let api = Arc::new(Api::new(Arc::clone(store), Clock, api_settings(flags)));
         let reaper = Reaper::start(Arc::clone(store), Clock)
             .map_err(|error| StartError::Thread("reaper", error))?;
-        let server = Server::start(public, settings, &api)
+        let counters = api.counters();
+        let port = Arc::new(Port::Public(Arc::clone(&api)));
+        let server = Server::start(public, settings, &port, Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
-        let sources = Sources {
-            store: Arc::clone(store),
-            api: Arc::clone(&api),
-            counters: Arc::clone(server.counters()),
-            probe: server.probe(&format!("{}/probe", &*flags.prefix)),
-            started,
-        };
+        let metrics = Metrics::new(Arc::clone(counters), Arc::clone(store));
+        let probe = server.probe(&format!("{}/probe", &*flags.prefix));
+        let handler = Admin::new(metrics.clone(), probe);
         let admin = admin
-            .map(|listener| start_admin(listener, sources))
+            .map(|listener| start_admin(listener, handler))
             .transpose()?;
         info!("ready on {}", addresses.join(" "));
         systemd::ready();
         Ok(Self {
-            store: Arc::clone(store),
-            api,
+            metrics,
             reaper,
             server,
             admin,
@@ -88,15 +84,15 @@ impl Service {
         let mut heartbeat = self.server.heartbeat();
         let watchdog = systemd::watchdog_period();
         let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
-        let mut before = self.totals();
+        let mut before = self.metrics.snapshot();
         let mut reported = Instant::now();
         while !signals.wait(period)? {
             if watchdog.is_some() && heartbeat.is_steady() {
                 systemd::ping_watchdog();
             }
-            let now = self.totals();
+            let now = self.metrics.snapshot();
             systemd::status(&now.status());
-            if reported.elapsed() < report::PERIOD {
+            if reported.elapsed() < metrics::PERIOD {
                 continue;
             }
             if let Some(line) = now.refused_since(&before) {
@@ -110,26 +106,23 @@ impl Service {
 
     /// Finishes what has begun and ends all threads; what was counted.
     #[must_use]
-    pub fn stop(self) -> Totals {
+    pub fn stop(self) -> Snapshot {
         systemd::stopping();
-        let counters = Arc::clone(self.server.counters());
-        self.server.stop();
+        // First: a health check waits for the workers.
         if let Some(admin) = self.admin {
             admin.stop();
         }
+        self.server.stop();
         self.reaper.stop();
-        Totals::read(&self.store, &self.api, &counters)
-    }
-
-    fn totals(&self) -> Totals {
-        Totals::read(&self.store, &self.api, self.server.counters())
+        self.metrics.snapshot()
     }
 }
 
-fn start_admin(listener: Listener, sources: Sources) -> Result<Admin, StartError> {
+fn start_admin(listener: Listener, handler: Admin) -> Result<Server, StartError> {
     let address = listener.address().to_string();
-    let admin =
-        Admin::start(listener, sources).map_err(|error| StartError::Thread("admin port", error))?;
+    let port = Arc::new(Port::Admin(handler));
+    let admin = Server::start(vec![listener], &admin::settings(), &port, Arc::default())
+        .map_err(|error| StartError::Thread("admin port", error))?;
     info!("admin port on {address}");
     Ok(admin)
 }
@@ -178,7 +171,7 @@ pub fn server_settings(flags: &Flags, sockets: &Sockets) -> server::Settings {
 }
 
 /// Logs the limits in force and the memory that they add up to.
-pub fn log_limits(flags: &Flags, settings: &server::Settings) {
+pub fn log_limits(flags: &Flags, settings: &server::Settings, has_admin_port: bool) {
     let prefix = &*flags.prefix;
     info!(
         "rendezvousd {}: MSC3886 and MSC4108 at {prefix}/, {MSC3886_PATH} and {MSC4108_PATH}; \
@@ -205,6 +198,11 @@ pub fn log_limits(flags: &Flags, settings: &server::Settings) {
         sessions: Store::ceiling(flags.max_entries(), flags.largest_payload(), heaps),
         connections: settings.ceiling(heaps),
         clients: rate_limit::SIZE,
+        admin: if has_admin_port {
+            admin::settings().small_ceiling()
+        } else {
+            0
+        },
     };
     info!("memory: {ceiling}");
     let memory = Memory::available();

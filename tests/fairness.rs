@@ -158,7 +158,7 @@ impl Fixture {
             },
         };
         let recorder = Arc::new(Recorder::default());
-        let server = Server::start(vec![listener], &settings, &recorder).unwrap();
+        let server = Server::start(vec![listener], &settings, &recorder, Arc::default()).unwrap();
         Self {
             server,
             address,

@@ -210,7 +210,7 @@ fn what_names_no_client_is_not_throttled_and_warned_of_once() {
         let logged = logged(daemon);
         let warned = lines(&logged, "WARN");
         assert!(warned.len() == 1 && warned[0].contains(said), "{warned:?}");
-        let counted = format!("{} had no known client", values.len() * 10);
+        let counted = format!("{} from unknown clients", values.len() * 10);
         assert!(
             logged.iter().any(|line| line.contains(&counted)),
             "{logged:?}"
@@ -260,7 +260,7 @@ fn a_program_without_a_proxy_is_told_of_in_one_line_and_not_warned_of() {
     told.retain(|line| line.contains("--trusted-proxy none"));
     assert_eq!(told.len(), 1, "{logged:?}");
     assert_eq!(lines(&logged, "WARN"), [""; 0]);
-    let counted = "100 had no known client";
+    let counted = "100 from unknown clients";
     assert!(logged.iter().any(|line| line.contains(counted)));
 }
 
@@ -359,6 +359,6 @@ fn a_flood_of_creates_is_refused_when_all_sessions_are_in_use() {
     }
     daemon.signal(rustix::process::Signal::TERM);
     let (lines, _) = daemon.wait();
-    let summary = "1001 created, 0 completed, 0 aborted, 1 never joined, 0 evicted, 1000 left";
+    let summary = "1000 left, 1001 created, 0 completed, 0 aborted, 1 never joined, 0 evicted";
     assert!(lines.iter().any(|line| line.contains(summary)), "{lines:?}");
 }

@@ -83,7 +83,7 @@ fn the_summary_counts_the_ended_refused_and_evicted() {
     let (lines, _) = daemon.wait();
     let summary = lines.join("\n");
     assert!(
-        summary.contains("1 aborted, 0 never joined, 0 evicted, 0 left"),
+        summary.contains("0 left, 1 created, 0 completed, 1 aborted, 0 never joined, 0 evicted"),
         "{summary}"
     );
     assert!(
@@ -115,10 +115,10 @@ fn the_summary_counts_what_an_operator_wants_to_know() {
     let (lines, _) = daemon.wait();
     let summary = lines.join("\n");
     for part in [
-        "1 created, 0 completed, 1 aborted, 0 never joined, 0 evicted, 0 left",
-        "7 answered, 0 refused, 0 late, 1 write conflicts, 3 entity tags repaired, \
-         1 navigations refused, 0 panics",
-        "connections: 1 accepted, 0 evicted",
+        "0 left, 1 created, 0 completed, 1 aborted, 0 never joined, 0 evicted",
+        "7 answered, 0 refused, 0 late, 1 write conflicts, 3 ETags normalized, \
+         1 navigations refused",
+        "connections: 1 accepted, 0 evicted; defects: 0 panics",
     ] {
         assert!(summary.contains(part), "{part:?} is missing:\n{summary}");
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::counters::Counters;
 use super::responses::{error, full, navigates, navigation_refused, not_found};
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::http::{Head, Response};
+use crate::metrics::Counters;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Session, SessionId};
 use crate::store::{CreateError, Store};
@@ -18,7 +18,7 @@ pub(super) struct Context {
     pub(super) store: Arc<Store>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Context {
@@ -35,7 +35,7 @@ impl Context {
             .map_err(|failure| match failure {
                 CreateError::Full(wait) => full(wait),
                 CreateError::NoRandomness => {
-                    Counters::count(&self.counters.rng_failures);
+                    self.counters.rng_failures.increment();
                     error(503, "M_UNKNOWN", "The server has no random numbers")
                 }
             })
@@ -50,7 +50,7 @@ impl Context {
         now: Timestamp,
     ) -> Result<Session, Response> {
         if navigates(head) {
-            Counters::count(&self.counters.navigations_refused);
+            self.counters.navigations_refused.increment();
             return Err(navigation_refused());
         }
         id.and_then(|id| self.store.read(id, concurrency, now))

@@ -6,7 +6,6 @@ use std::sync::Once;
 use log::{info, warn};
 
 use super::context::Context;
-use super::counters::Counters;
 use crate::client::{Peer, TrustedProxies, UnknownClient, is_forwarded};
 use crate::http::Head;
 use crate::rate_limit::{RateLimit, RateLimiter};
@@ -58,7 +57,7 @@ impl CreationLimit {
                 self.rate_limiter.try_acquire(client.client(), now)
             }
             Err(unknown) => {
-                Counters::count(&context.counters.unknown_client);
+                context.counters.unknown_client.increment();
                 self.reported.report(proxies, unknown, head, peer);
                 Ok(())
             }

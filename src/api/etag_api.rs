@@ -7,7 +7,6 @@ use httpdate::HttpDate;
 use tiny_http::Method;
 
 use super::context::Context;
-use super::counters::Counters;
 use super::etag::{IfMatch, if_match, if_none_match};
 use super::responses::{
     ProtocolResponse, error, json, method_not_allowed, not_found, plain, too_large,
@@ -123,7 +122,7 @@ impl EtagApi<'_> {
             }
             Err(WriteError::NotFound) => not_found(),
             Err(WriteError::Conflict(session)) => {
-                Counters::count(&self.context.counters.conflicts);
+                self.context.counters.conflicts.increment();
                 state(conflict(protocol), &session, now)
             }
         };
@@ -167,7 +166,7 @@ impl EtagApi<'_> {
 
     fn count_normalized(self, repaired: bool) {
         if repaired {
-            Counters::count(&self.context.counters.etags_normalized);
+            self.context.counters.etags_normalized.increment();
         }
     }
 }

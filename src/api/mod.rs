@@ -3,7 +3,6 @@
 
 mod check;
 mod context;
-mod counters;
 mod creation_limit;
 mod etag;
 mod etag_api;
@@ -14,7 +13,6 @@ mod service;
 mod settings;
 mod token_api;
 
-pub use counters::{ByStatus, Counters, Requests};
 pub use route::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
 pub use service::Api;
 pub use settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES, Settings};

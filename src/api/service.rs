@@ -6,7 +6,6 @@ use tiny_http::Method;
 
 use super::check;
 use super::context::Context;
-use super::counters::Counters;
 use super::creation_limit::CreationLimit;
 use super::etag_api::{EtagApi, protocol_of};
 use super::responses::{self, ProtocolResponse};
@@ -16,6 +15,7 @@ use super::token_api::TokenApi;
 use crate::client::Peer;
 use crate::clock::Clock;
 use crate::http::{Handler, Head, Rejection, Request, Response};
+use crate::metrics::Counters;
 use crate::protocol::Protocol;
 use crate::store::Store;
 
@@ -39,14 +39,14 @@ impl Api {
                 store,
                 clock,
                 settings,
-                counters: Counters::default(),
+                counters: Arc::default(),
             },
         }
     }
 
     /// What has been counted so far.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.context.counters
     }
 
@@ -104,7 +104,7 @@ impl Api {
         self.creation_limit
             .try_acquire(context, head, peer)
             .map_err(|wait| {
-                Counters::count(&context.counters.rate_limited);
+                context.counters.rate_limited.increment();
                 responses::rate_limited(protocol, wait)
             })?;
         let path = route.create_path;
@@ -165,7 +165,6 @@ impl Handler for Api {
     }
 
     fn reject(&self, rejection: Rejection) -> Response {
-        self.context.counters.refused.count(rejection.status.0);
         let code = match rejection.status.0 {
             413 => "M_TOO_LARGE",
             _ => "M_UNKNOWN",

@@ -6,7 +6,6 @@ use serde::Serialize;
 use tiny_http::Method;
 
 use super::context::Context;
-use super::counters::Counters;
 use super::json_strings::strings;
 use super::responses::{error, json, method_not_allowed, not_found, too_large};
 use super::route::{Resource, Stability};
@@ -134,7 +133,7 @@ impl TokenApi<'_> {
             })),
             Err(SequenceError::NotFound) => Err(not_found()),
             Err(SequenceError::Conflict) => {
-                Counters::count(&self.context.counters.conflicts);
+                self.context.counters.conflicts.increment();
                 let code = match self.stability {
                     Stability::Stable => "M_CONCURRENT_WRITE",
                     Stability::Unstable => "IO_ELEMENT_MSC4388_CONCURRENT_WRITE",

@@ -9,9 +9,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// standard streams, signals, random numbers, and some to spare.
 const OTHERS: u64 = 32;
 
-/// Descriptors of the operator's port: handles to its socket and connections
-/// to it.
-const OPERATOR: u64 = 32;
+/// File descriptors of the admin port: a poll, a waker, a spare, handles to its
+/// socket, its connections, and some to spare.
+const ADMIN: u64 = 32;
 
 /// The room that the descriptor limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct FdBudget {
 
 /// Raises the soft limit, as far as the hard one lets us, to hold so many
 /// connections over so many listeners shared by so many workers, beside an
-/// operator's port if there is one. To be called before there are threads.
+/// admin port if there is one. To be called before there are threads.
 #[must_use]
 pub fn reserve_fds(
     connections: usize,
@@ -34,7 +34,7 @@ pub fn reserve_fds(
     workers: usize,
     operator: bool,
 ) -> FdBudget {
-    let others = OTHERS + if operator { OPERATOR } else { 0 };
+    let others = OTHERS + if operator { ADMIN } else { 0 };
     // A worker has a poll, a waker, a spare and a handle to each listener, and
     // is asked whether it works, by systemd and by the operator at once.
     let probes = if operator { 4 } else { 2 };

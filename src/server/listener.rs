@@ -76,25 +76,11 @@ pub enum Socket {
 
 impl Socket {
     /// Another handle to the same socket.
-    ///
-    /// # Errors
-    /// When there is no descriptor to be had.
-    pub fn try_clone(&self) -> io::Result<Self> {
+    fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
             Self::Unix(socket) => Self::Unix(socket.try_clone()?),
         })
-    }
-
-    /// Says whether an accept waits for a connection.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.set_nonblocking(nonblocking),
-            Self::Unix(socket) => socket.set_nonblocking(nonblocking),
-        }
     }
 
     fn address(&self) -> io::Result<Address> {
@@ -161,14 +147,6 @@ impl Listener {
         })
     }
 
-    /// Another handle to the socket.
-    ///
-    /// # Errors
-    /// When there is no descriptor to be had.
-    pub fn socket(&self) -> io::Result<Socket> {
-        self.socket.try_clone()
-    }
-
     /// The address, with the port that port 0 became.
     #[must_use]
     pub fn address(&self) -> &Address {
@@ -177,11 +155,15 @@ impl Listener {
 
     /// Another handle to the same socket, for one worker.
     pub(super) fn share(&self) -> io::Result<Acceptor> {
-        let socket = self.socket.try_clone()?;
-        socket.set_nonblocking(true)?;
-        Ok(match socket {
-            Socket::Tcp(socket) => Acceptor::Tcp(mio::net::TcpListener::from_std(socket)),
-            Socket::Unix(socket) => Acceptor::Unix(mio::net::UnixListener::from_std(socket)),
+        Ok(match self.socket.try_clone()? {
+            Socket::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Acceptor::Tcp(mio::net::TcpListener::from_std(socket))
+            }
+            Socket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Acceptor::Unix(mio::net::UnixListener::from_std(socket))
+            }
         })
     }
 }

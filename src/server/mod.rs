@@ -2,7 +2,6 @@
 //! knows HTTP and one [`Handler`], and no protocol above.
 
 mod connection;
-mod counters;
 mod crowd;
 mod fds;
 mod heartbeat;
@@ -12,7 +11,6 @@ mod probe;
 mod worker;
 
 pub use connection::{Connection, Context, Next, Transport};
-pub use counters::{Counters, Durations, Held, Phase};
 pub use fds::{FdBudget, reserve_fds};
 pub use heartbeat::Heartbeat;
 pub use listener::{Address, Listener, Socket};
@@ -21,7 +19,6 @@ pub use probe::Probe;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -31,6 +28,7 @@ use mio::{Poll, Waker};
 use crate::block_pool::size_of_blocks;
 use crate::client::TrustedProxies;
 use crate::http::{HEAD_LIMIT, Handler};
+use crate::metrics::Counters;
 use connection::{INPUT, OUTPUT_BATCH};
 use crowd::Crowd;
 use worker::{WAKER, Worker};
@@ -137,6 +135,15 @@ impl Settings {
         let beside = connection.saturating_mul(self.max_connections);
         workers.saturating_add(beside) as u64
     }
+
+    /// The same for one worker that has few connections, each of which holds
+    /// as much as it may, and one more that is about to close.
+    #[must_use]
+    pub fn small_ceiling(&self) -> u64 {
+        let connection = CONNECTION_SIZE + self.connection_buffers();
+        let all = connection.saturating_mul(self.max_connections + 1);
+        all.saturating_add(self.working_memory()) as u64
+    }
 }
 
 /// A running server.
@@ -149,7 +156,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the workers; when this returns they accept.
+    /// Starts the workers, which count in `counters`; when this returns they
+    /// accept.
     ///
     /// # Errors
     /// When a poll, a descriptor or a thread cannot be had.
@@ -157,6 +165,7 @@ impl Server {
         listeners: Vec<Listener>,
         settings: &Settings,
         handler: &Arc<H>,
+        counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let polls = (0..settings.workers)
             .map(|_| Poll::new())
@@ -169,7 +178,7 @@ impl Server {
             listeners,
             threads: Vec::new(),
             crowd: Arc::new(Crowd::new(settings, wakers)),
-            counters: Arc::default(),
+            counters,
         };
         for (number, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(
@@ -238,7 +247,7 @@ fn work<H: Handler>(mut worker: Worker<H>, counters: &Counters) {
                 thread::sleep(Duration::from_secs(1));
             }
             Err(_) => {
-                counters.panics.fetch_add(1, Ordering::Relaxed);
+                counters.panics.increment();
             }
         }
     }

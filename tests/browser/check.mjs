@@ -4,7 +4,7 @@
 //
 // Starts the homeservers on these ports. For every page that finds something
 // the directives it shows are written to ADVICE/NAME-VARIANT. ADMIN is the
-// operator's port of the server behind the proxies.
+// admin port of the server behind the proxies.
 
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::http::Handler;
-use crate::server::{Counters, Deadlines};
+use crate::metrics::Counters;
+use crate::server::Deadlines;
 
 /// Bytes a read can bring: a request with its body in one go.
 pub(in crate::server) const INPUT: usize = 16 * 1024;

@@ -13,16 +13,15 @@ pub use context::Context;
 use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
 use super::Deadlines;
-use super::counters::{Counted, Phase};
 use crate::block_pool::PooledBytes;
 use crate::client::Peer;
 use crate::http::{Decoder, Handler, Persistence, Rejection, Request, Status};
+use crate::metrics::{Counted, Phase};
 pub(in crate::server) use context::INPUT;
 
 /// Answers to pipelined requests are collected up to this many bytes and
@@ -208,7 +207,6 @@ impl<T: Transport> Connection<T> {
         if self.phase.get() != Phase::Receiving {
             return Next::Close;
         }
-        context.counters.late.fetch_add(1, Ordering::Relaxed);
         context.output.clear();
         self.decoder.resume(std::mem::take(&mut context.buffer));
         self.reject(Rejection::LATE, context);
@@ -289,8 +287,10 @@ impl<T: Transport> Connection<T> {
                     let response =
                         catch_unwind(AssertUnwindSafe(|| handler.respond(request, peer)));
                     let response = response.unwrap_or_else(|_| {
-                        context.counters.panics.fetch_add(1, Ordering::Relaxed);
-                        handler.reject(Rejection::FAILED)
+                        context.counters.panics.increment();
+                        let failed = Rejection::FAILED;
+                        context.counters.rejections.count(failed.status.0);
+                        handler.reject(failed)
                     });
                     let head = request.head.method == Method::Head;
                     response.write(head, persistence, &context.date, output);
@@ -307,7 +307,6 @@ impl<T: Transport> Connection<T> {
                     }
                 }
                 Err(rejection) => {
-                    context.counters.refused.fetch_add(1, Ordering::Relaxed);
                     self.reject(rejection, context);
                 }
             }
@@ -336,6 +335,7 @@ impl<T: Transport> Connection<T> {
 
     fn reject<H: Handler>(&mut self, rejection: Rejection, context: &mut Context<H>) {
         let head = self.decoder.is_head();
+        context.counters.rejections.count(rejection.status.0);
         let response = context.handler.reject(rejection);
         response.write(head, Persistence::Close, &context.date, &mut context.output);
         self.stage = Stage::Refusing;

@@ -51,7 +51,7 @@ fn a_late_request_is_told_408_and_a_close() {
         assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
         assert!(closes(&mut stream));
     }
-    assert_eq!(server.counters().late.load(Ordering::Relaxed), 2);
+    assert_eq!(server.counters().rejections.of(408), 2);
     server.stop();
 }
 
@@ -67,7 +67,7 @@ fn all_that_are_late_at_once_are_told_so() {
         assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
         assert!(closes(stream));
     }
-    assert_eq!(server.counters().late.load(Ordering::Relaxed), 300);
+    assert_eq!(server.counters().rejections.of(408), 300);
     server.stop();
 }
 

@@ -10,7 +10,7 @@ mod stop;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -106,7 +106,7 @@ fn start_with(settings: &Settings) -> (Server, SocketAddr) {
     let Address::Tcp(address) = *listener.address() else {
         panic!("no TCP");
     };
-    let server = Server::start(vec![listener], settings, &Arc::new(Echo)).unwrap();
+    let server = Server::start(vec![listener], settings, &Arc::new(Echo), Arc::default()).unwrap();
     (server, address)
 }
 
@@ -154,7 +154,7 @@ fn ask(stream: &mut TcpStream, body: &str) {
 /// How many connections were closed in favour of others, once it is so many:
 /// a worker counts after it has closed, and when others ask it to.
 fn evicted(server: &Server, expected: u64) -> u64 {
-    let evicted = || server.counters().evicted.load(Ordering::Relaxed);
+    let evicted = || server.counters().evicted.get();
     let patience = Instant::now() + PATIENCE;
     while evicted() < expected && Instant::now() < patience {
         thread::yield_now();
@@ -222,7 +222,7 @@ fn a_panic_is_answered_500_and_the_connection_stays_in_step() {
         assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
     }
     ask(&mut stream, "on");
-    assert_eq!(server.counters().panics.load(Ordering::Relaxed), 3);
+    assert_eq!(server.counters().panics.get(), 3);
     server.stop();
 }
 
@@ -357,7 +357,7 @@ fn a_unix_socket_is_served_replaced_when_stale_and_removed() {
         largest_body: 4096,
         deadlines: calm(),
     };
-    let server = Server::start(vec![listener], &settings, &Arc::new(Echo)).unwrap();
+    let server = Server::start(vec![listener], &settings, &Arc::new(Echo), Arc::default()).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(post("by path").as_bytes()).unwrap();

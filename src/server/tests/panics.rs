@@ -7,6 +7,7 @@ use mio::Token;
 
 use super::crowd::connect_from;
 use super::*;
+use crate::metrics::Phase;
 use crate::server::crowd::{CLIENT_CONNECTIONS, Place};
 
 const DEFECT: &str = "POST /defect HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
@@ -73,7 +74,7 @@ fn a_place_that_cannot_be_taken_is_not_counted() {
 #[test]
 fn panics_leave_every_count_as_it_was() {
     let (server, address) = start(2, 6, calm());
-    let panics = || server.counters().panics.load(Ordering::Relaxed);
+    let panics = || server.counters().panics.get();
     for round in 0..10 {
         // Used, half a request, an answer that is not taken, silent, and
         // more of them than there is room for.

@@ -1,7 +1,6 @@
 //! Letting connections in, and out when there are too many.
 
 use std::io::{self, ErrorKind};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -122,7 +121,7 @@ impl<H: Handler> Worker<H> {
             return;
         }
         let counters = self.context.counters();
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
+        counters.accepted.increment();
         let connection = Connection::new(stream, peer, &self.context);
         self.pool.insert(token, connection, place);
         self.drive(token, None);
@@ -152,7 +151,7 @@ impl<H: Handler> Worker<H> {
         let evicted = self.pool.remove(token);
         if evicted {
             let counters = self.context.counters();
-            counters.evicted.fetch_add(1, Ordering::Relaxed);
+            counters.evicted.increment();
         }
         evicted
     }

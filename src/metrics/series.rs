@@ -1,0 +1,119 @@
+//! Values that are more than one counter: series with labels, and sums.
+
+use std::fs;
+use std::time::Duration;
+
+use super::connections::Phase;
+use super::counters::Durations;
+use super::table::{Emit, Snapshot};
+use crate::outcome::Outcome;
+use crate::protocol::Protocol;
+
+/// The status of a request that did not arrive in time.
+const LATE: u16 = 408;
+
+/// The status of a request whose handler failed.
+const FAILED: u16 = 500;
+
+/// Requests that did not arrive in time.
+pub(super) fn late(now: &Snapshot) -> u64 {
+    now.counters.rejections.of(LATE)
+}
+
+/// Requests rejected for their framing or size.
+pub(super) fn malformed(now: &Snapshot) -> u64 {
+    let seen = now.counters.rejections.seen();
+    seen.filter(|(status, _)| ![LATE, FAILED].contains(status))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+pub(super) fn ended(now: &Snapshot, emit: Emit<'_>) {
+    for protocol in Protocol::ALL {
+        let name = format!("msc{}", protocol.number());
+        for outcome in Outcome::ALL {
+            let labels = [("protocol", &*name), ("outcome", outcome.name())];
+            emit("", &labels, &now.sessions.ended.of(protocol, outcome));
+        }
+    }
+}
+
+pub(super) fn requests(now: &Snapshot, emit: Emit<'_>) {
+    for (protocol, method, status, count) in now.counters.requests.seen() {
+        let status = status_label(status);
+        let labels = [
+            ("protocol", protocol),
+            ("method", method),
+            ("status", &status),
+        ];
+        emit("", &labels, &count);
+    }
+}
+
+pub(super) fn rejections(now: &Snapshot, emit: Emit<'_>) {
+    for (status, count) in now.counters.rejections.seen() {
+        emit("", &[("status", &status_label(status))], &count);
+    }
+}
+
+fn status_label(status: u16) -> String {
+    match status {
+        0 => "other".into(),
+        status => status.to_string(),
+    }
+}
+
+pub(super) fn durations(now: &Snapshot, emit: Emit<'_>) {
+    let durations = &now.counters.answered;
+    let seconds = |bound| Duration::from_micros(bound).as_secs_f64().to_string();
+    let bounds = Durations::BOUNDS.into_iter().map(seconds);
+    let mut total = 0;
+    for (bound, count) in bounds.chain(["+Inf".into()]).zip(durations.buckets()) {
+        total += count;
+        emit("_bucket", &[("le", &bound)], &total);
+    }
+    emit("_sum", &[], &durations.sum().as_secs_f64());
+    emit("_count", &[], &total);
+}
+
+pub(super) fn connections(now: &Snapshot, emit: Emit<'_>) {
+    for phase in Phase::ALL {
+        let count = now.counters.held.in_phase(phase);
+        emit("", &[("state", phase.name())], &count);
+    }
+}
+
+pub(super) fn resident_memory(_: &Snapshot, emit: Emit<'_>) {
+    let status = fs::read_to_string("/proc/self/status");
+    if let Some(bytes) = status.ok().and_then(|status| resident(&status)) {
+        emit("", &[], &bytes);
+    }
+}
+
+/// The resident memory, in bytes, from proc_pid_status(5).
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+pub(super) fn open_fds(_: &Snapshot, emit: Emit<'_>) {
+    if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+        // One of them is there for the reading.
+        emit("", &[], &entries.count().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        let status = "Name:\tx\nVmHWM:\t 9 kB\nVmRSS:\t    2436 kB\nThreads:\t4\n";
+        assert_eq!(resident(status), Some(2436 * 1024));
+        assert_eq!(resident("Name:\tx\n"), None);
+    }
+}

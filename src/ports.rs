@@ -1,0 +1,41 @@
+//! The two ports of the program, for the one server that runs on both.
+
+use std::sync::Arc;
+
+use crate::admin::Admin;
+use crate::api::Api;
+use crate::client::Peer;
+use crate::http::{Handler, Head, Rejection, Request, Response};
+
+/// The handler of either port: one type, so that the server's code is in the
+/// binary once.
+#[derive(Debug)]
+pub enum Port {
+    /// That of the public port.
+    Public(Arc<Api>),
+    /// That of the admin port.
+    Admin(Admin),
+}
+
+impl Handler for Port {
+    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
+        match self {
+            Self::Public(api) => api.body_limit(head),
+            Self::Admin(admin) => admin.body_limit(head),
+        }
+    }
+
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
+        match self {
+            Self::Public(api) => api.respond(request, peer),
+            Self::Admin(admin) => admin.respond(request, peer),
+        }
+    }
+
+    fn reject(&self, rejection: Rejection) -> Response {
+        match self {
+            Self::Public(api) => api.reject(rejection),
+            Self::Admin(admin) => admin.reject(rejection),
+        }
+    }
+}
