@@ -26,9 +26,12 @@ pub(super) fn address(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The last elements of a `Forwarded` value that are not blank.
+/// As many elements as are looked at, and one that shows that there are more.
+const KEPT: usize = MAX_HOPS + 1;
+
+/// The last [`KEPT`] elements of a `Forwarded` value that are not blank.
 pub(super) struct LastElements<'a> {
-    ring: [Element<'a>; MAX_HOPS],
+    ring: [Element<'a>; KEPT],
     count: usize,
 }
 
@@ -36,12 +39,12 @@ impl<'a> LastElements<'a> {
     /// Reads a value; `None` if it is not UTF-8 or a quote has no end.
     pub(super) fn read(value: &'a [u8]) -> Option<Self> {
         let mut last = Self {
-            ring: [Element(b""); MAX_HOPS],
+            ring: [Element(b""); KEPT],
             count: 0,
         };
         each_element(value, |element, blank| {
             if !blank {
-                last.ring[last.count % MAX_HOPS] = element;
+                last.ring[last.count % KEPT] = element;
                 last.count += 1;
             }
         })?;
@@ -50,15 +53,10 @@ impl<'a> LastElements<'a> {
 
     /// The elements, from the last backwards.
     pub(super) fn backwards(&self) -> impl Iterator<Item = Element<'a>> {
-        let first = self.count.saturating_sub(MAX_HOPS);
+        let first = self.count.saturating_sub(KEPT);
         (first..self.count)
             .rev()
-            .map(|place| self.ring[place % MAX_HOPS])
-    }
-
-    /// Whether there are more elements than [`Self::backwards`] yields.
-    pub(super) fn has_more(&self) -> bool {
-        self.count > MAX_HOPS
+            .map(|place| self.ring[place % KEPT])
     }
 }
 

@@ -191,9 +191,6 @@ impl Search<'_> {
         for element in elements.backwards() {
             self.hop(element.address())?;
         }
-        if elements.has_more() {
-            return Step::Break(Err(UnknownClient::Unreadable));
-        }
         Step::Continue(())
     }
 
