@@ -224,7 +224,7 @@ fn the_start_names_the_limits_in_resolved_numbers() {
 
 #[test]
 fn more_than_the_machine_has_is_a_warning_with_both_numbers() {
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
     let line = memory
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"));
