@@ -38,8 +38,14 @@ pub struct Decoder {
     buffer: Vec<u8>,
     /// Where the next request begins in the buffer.
     start: usize,
+    /// Empty lines since the last request.
+    empty_lines: usize,
     state: State,
 }
+
+/// Empty lines that may come before a request. Old browsers send one after a
+/// body; more would be a connection that is never idle and asks for nothing.
+const EMPTY_LINES: usize = 8;
 
 #[derive(Debug, Default)]
 enum State {
@@ -196,6 +202,10 @@ impl Decoder {
         // RFC 9112, section 2.2: an empty line before a request is ignored.
         // Dropped here, it does not count as a request's beginning.
         while self.buffer[self.start..].starts_with(b"\r\n") {
+            if self.empty_lines == EMPTY_LINES {
+                return Err(Rejection::malformed("Too many empty lines"));
+            }
+            self.empty_lines += 1;
             self.consume(2);
         }
         if self.buffer.is_empty() {
@@ -224,6 +234,7 @@ impl Decoder {
         {
             let response = respond(&Request { head, body });
             self.consume(front + length);
+            self.empty_lines = 0;
             return Ok(Status::Complete(response));
         }
         let continue_due = head.expects_continue && bytes.len() == front;
@@ -279,6 +290,7 @@ impl Decoder {
             head,
         });
         self.consume(end);
+        self.empty_lines = 0;
         Ok(Status::Complete(response))
     }
 

@@ -60,6 +60,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("Content-Length of 3 GB, sent", |_| endless(&post("Content-Length: 3221225472\r\n"), "x")),
     attack("bodies of 24 KB, never finished", |_| unfinished()),
     attack("pipelines never read", |_| pipelines().deaf()),
+    attack("empty lines without end", |_| endless(&poll(), "\r\n")),
     attack("connections reset at once", |_| resets()),
     attack("creations from 1 address", |_| creations(50, Origin::Single, &octets(""))),
     attack("creations from 1, JSON escapes", |_| creations(50, Origin::Single, &escapes())),
@@ -269,9 +270,16 @@ fn nested_visits(server: SocketAddrV4) -> Load {
         .parting(Parting::WhenAnswered)
 }
 
+/// One of the shapes in turn: 26 KB of small objects, of objects in objects, of
+/// arrays a hundred deep.
 fn nested_write(server: SocketAddrV4) -> String {
-    let body = format!(r#"{{"x":[{}0]}}"#, r#"{"":0},"#.repeat(3_800));
-    request("PUT", &created(server, 0), "", &body)
+    let session = created(server, 0);
+    let deep = format!("{}0{},", "[".repeat(100), "]".repeat(100));
+    let write = |unit: &str| {
+        let body = format!(r#"{{"x":[{}0]}}"#, unit.repeat(26_000 / unit.len()));
+        request("PUT", &session, "", &body)
+    };
+    [r#"{"":0},"#, r#"{"":{"":0}},"#, &deep].map(write).concat()
 }
 
 /// A write under a name of the greatest length.

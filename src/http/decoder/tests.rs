@@ -120,6 +120,26 @@ fn rfc9110_10_1_1_continue_is_not_for_http_1_0_nor_for_a_body_that_has_begun() {
 }
 
 #[test]
+fn empty_lines_without_end_are_refused() {
+    let request = "GET /g HTTP/1.0\r\n\r\n";
+    let lines = |count: usize| "\r\n".repeat(count);
+    let most = format!(
+        "{}{request}{}{request}",
+        lines(EMPTY_LINES),
+        lines(EMPTY_LINES)
+    );
+    let refused = format!("{request}{}", lines(EMPTY_LINES + 1));
+    for piece in [1, 2, 1_000] {
+        assert_eq!(
+            transcript(most.as_bytes().chunks(piece)),
+            ["GET /g ", "GET /g "]
+        );
+        let said = transcript(refused.as_bytes().chunks(piece));
+        assert_eq!(said, ["GET /g ", "400 Too many empty lines"]);
+    }
+}
+
+#[test]
 fn rfc9112_2_2_empty_lines_between_requests_are_no_beginning_of_one() {
     let mut decoder = Decoder::default();
     decoder.push(b"\r\n\r\n");
