@@ -76,7 +76,7 @@ pub fn check(data: &[u8]) {
     if open && late {
         let next = connection.expire(&mut context);
         if let Some(head) = expected.partial {
-            assert_eq!(next, Next::Wait);
+            assert_eq!(next, Next::AwaitIo);
             expected.reject(Rejection::LATE, head);
         } else {
             assert_eq!(next, Next::Close);
@@ -94,8 +94,8 @@ fn run(connection: &mut Connection<Scripted>, context: &mut Context<Echo>) -> bo
                 assert!(!connection.stream().would_reset());
                 return false;
             }
-            Next::Again => continue,
-            Next::Wait => assert!(connection.buffered() <= BUFFERS),
+            Next::Reschedule => continue,
+            Next::AwaitIo => assert!(connection.buffered() <= BUFFERS),
         }
         let peer = connection.stream();
         let event = loop {
@@ -105,7 +105,7 @@ fn run(connection: &mut Connection<Scripted>, context: &mut Context<Echo>) -> bo
                 None => return true,
             }
         };
-        connection.note(event.0, event.1);
+        connection.set_readiness(event);
     }
 }
 

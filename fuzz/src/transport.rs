@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 
-use rendezvousd::server::Transport;
+use rendezvousd::server::{Readiness, Transport};
 
 /// The bit of an act by which the peer takes bytes rather than sends some.
 const TAKES: u8 = 0x80;
@@ -64,13 +64,16 @@ impl Scripted {
         }
     }
 
-    /// What the poll says, if there is anything new: whether there is
-    /// something to read, and whether the peer has ended or urgent data is
-    /// there.
-    pub(crate) fn event(&mut self) -> Option<(bool, bool)> {
+    /// What the poll says, if there is anything new: all that the stream is
+    /// ready for.
+    pub(crate) fn event(&mut self) -> Option<Readiness> {
         let urgent = self.urgent.is_some();
-        let readable = !self.arrived.is_empty() || self.ended || urgent;
-        std::mem::take(&mut self.edge).then_some((readable, self.ended || urgent))
+        let readiness = Readiness {
+            readable: !self.arrived.is_empty() || self.ended || urgent,
+            writable: !self.blocked,
+            hidden: self.ended || urgent,
+        };
+        std::mem::take(&mut self.edge).then_some(readiness)
     }
 
     /// The peer does the next thing planned; false if that was all.

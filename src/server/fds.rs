@@ -1,19 +1,16 @@
-//! The process's limit of open descriptors.
+//! The process's limit of open file descriptors.
 
 use std::fs::File;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are neither connections nor listeners nor a worker's:
-/// standard streams, signals, random numbers, and some to spare.
+/// File descriptors apart from those of listeners, workers and connections:
+/// standard streams, signals, random numbers, and some to spare. The admin port
+/// has as many again for its sockets and connections.
 const OTHERS: u64 = 32;
 
-/// File descriptors of the admin port: a poll, a waker, a spare, handles to its
-/// socket, its connections, and some to spare.
-const ADMIN: u64 = 32;
-
-/// The room that the descriptor limit leaves.
+/// What the file descriptor limit allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdBudget {
     /// Connections that fit, at most as many as were asked for.
@@ -24,20 +21,15 @@ pub struct FdBudget {
     pub limit: u64,
 }
 
-/// Raises the soft limit, as far as the hard one lets us, to hold so many
-/// connections over so many listeners shared by so many workers, beside an
-/// admin port if there is one. To be called before there are threads.
+/// Raises the soft limit, as far as the hard one allows, to hold so many
+/// connections over so many listeners shared by so many workers, and an admin
+/// port if there is one. To be called before there are threads.
 #[must_use]
-pub fn reserve_fds(
-    connections: usize,
-    listeners: usize,
-    workers: usize,
-    operator: bool,
-) -> FdBudget {
-    let others = OTHERS + if operator { ADMIN } else { 0 };
+pub fn reserve_fds(connections: usize, listeners: usize, workers: usize, admin: bool) -> FdBudget {
+    let others = if admin { 2 * OTHERS } else { OTHERS };
     // A worker has a poll, a waker, a spare and a handle to each listener, and
-    // is asked whether it works, by systemd and by the operator at once.
-    let probes = if operator { 4 } else { 2 };
+    // is probed by systemd and through the admin port at once.
+    let probes = if admin { 4 } else { 2 };
     let fixed = others + (listeners + workers * (listeners + 3 + probes)) as u64;
     let needed = connections as u64 + fixed;
     let limit = raise(needed);
@@ -68,19 +60,18 @@ fn raise(needed: u64) -> u64 {
     }
 }
 
-/// Has the kernel's table of descriptors grow to so many now. Once there are
-/// threads, whoever opens the descriptor that it has no room for waits until
-/// all processors have taken note: 10 to 30 ms at every doubling, in which a
-/// worker answers nobody.
-fn presize_fd_table(descriptors: u64) {
-    let last = i32::try_from(descriptors.saturating_sub(1)).unwrap_or(i32::MAX);
+/// Grows the kernel's table of file descriptors to so many. Once there are
+/// threads, the one that outgrows it waits until all processors have taken
+/// note: 10 to 30 ms at every doubling, in which a worker responds to nothing.
+fn presize_fd_table(count: u64) {
+    let last = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
     if let Some(file) = reserve_fd() {
         // Closed at once. Without it things are slower, not worse.
         let _ = fcntl_dupfd_cloexec(file, last);
     }
 }
 
-/// A descriptor of no other use.
+/// A spare file descriptor.
 pub(super) fn reserve_fd() -> Option<File> {
     File::open("/dev/null").ok()
 }

@@ -1,37 +1,37 @@
-//! Whether the workers' loops run, for the watchdog.
+//! The workers' heartbeat, for the watchdog.
 
 use std::sync::Arc;
 
-use super::crowd::Crowd;
+use super::handle::WorkerHandle;
 
 /// The workers' heartbeat. Unlike a [`Probe`](super::Probe), it does not wait
-/// behind the requests of others: a server under load is late and not dead.
+/// behind other requests: a server under load is late but not dead.
 #[derive(Debug)]
 pub struct Heartbeat {
-    crowd: Arc<Crowd>,
+    workers: Arc<[WorkerHandle]>,
     last: Vec<u64>,
 }
 
 impl Heartbeat {
-    pub(super) fn new(crowd: Arc<Crowd>) -> Self {
+    pub(super) fn new(workers: Arc<[WorkerHandle]>) -> Self {
         let mut heartbeat = Self {
-            crowd,
+            workers,
             last: Vec::new(),
         };
         heartbeat.next();
         heartbeat
     }
 
-    /// Whether every worker's loop has made an iteration since the last call.
-    /// Idle ones are woken, so that they have by the next.
+    /// Whether every worker's loop has iterated since the last call. Idle
+    /// workers are woken, so that they have by the next.
     pub fn is_steady(&mut self) -> bool {
         let last = self.next();
         last.iter().zip(&self.last).all(|(last, now)| last != now)
     }
 
     fn next(&mut self) -> Vec<u64> {
-        let last = std::mem::replace(&mut self.last, self.crowd.beats());
-        self.crowd.wake_all();
-        last
+        let now = self.workers.iter().map(WorkerHandle::iterations).collect();
+        self.workers.iter().for_each(WorkerHandle::wake);
+        std::mem::replace(&mut self.last, now)
     }
 }

@@ -13,23 +13,14 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
-use super::connection::Transport;
+use super::settings::SOCKET_BUFFER;
+use super::stream::Transport;
 use crate::client::Peer;
 
 /// Connections that may wait to be accepted. The kernel cuts it to
 /// `net.core.somaxconn`, 4096 by default; the standard library's 128 fills
 /// when a proxy reconnects after our restart.
-const BACKLOG: i32 = 4096;
-
-/// What the kernel may hold of a connection's input and output, in bytes; it
-/// takes twice as much for its own bookkeeping. Left to itself it would hold
-/// megabytes of answers for a peer that does not read. With less than the 64 KiB
-/// of a segment on loopback, large answers would wait for delayed ACKs.
-const SOCKET_BUFFER: usize = 64 * 1024;
-
-/// Who may connect to a Unix socket: everybody, as to a loopback port. The
-/// directory's permissions can say otherwise.
-const UNIX_MODE: u32 = 0o666;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +90,12 @@ impl Socket {
 pub struct Listener {
     address: Address,
     socket: Socket,
-    /// Whether the file of a Unix socket is ours to remove.
+    /// Whether we bound it, so that a Unix socket's file is removed at the end.
     bound: bool,
 }
 
 impl Listener {
-    /// Binds an address. A Unix socket that nobody listens on is replaced;
+    /// Binds an address. The file of a Unix socket without a listener is replaced;
     /// dropping the listener removes its file.
     ///
     /// # Errors
@@ -120,7 +111,9 @@ impl Listener {
                 remove_stale(path);
                 let socket = unix::UnixListener::bind(path)?;
                 rustix::net::listen(&socket, BACKLOG)?;
-                fs::set_permissions(path, Permissions::from_mode(UNIX_MODE))?;
+                // Open to all like a loopback port, unless the directory's
+                // permissions say otherwise.
+                fs::set_permissions(path, Permissions::from_mode(0o666))?;
                 Socket::Unix(socket)
             }
         };

@@ -1,25 +1,26 @@
-//! Whether the workers work: a real request through each of them.
+//! A probe of the workers: a real request through each of them.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crowd::{Crowd, Errand};
+use super::handle::{Command, WorkerHandle};
 use super::listener::Stream;
+use crate::client::Peer;
 
-/// Asks all workers for something.
+/// A request that each worker should answer.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    crowd: Arc<Crowd>,
+    workers: Arc<[WorkerHandle]>,
     request: String,
 }
 
 impl Probe {
-    pub(super) fn new(crowd: Arc<Crowd>, path: &str) -> Self {
+    pub(super) fn new(workers: Arc<[WorkerHandle]>, path: &str) -> Self {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        Self { crowd, request }
+        Self { workers, request }
     }
 
     /// Whether every worker answers within a time.
@@ -29,37 +30,42 @@ impl Probe {
     #[must_use]
     pub fn is_answered(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
-        let asked: io::Result<Vec<UnixStream>> = (0..self.crowd.workers())
-            .map(|worker| self.ask(worker))
-            .collect();
-        asked.is_ok_and(|asked| asked.into_iter().all(|stream| hears(stream, end)))
+        let asked: io::Result<Vec<UnixStream>> =
+            self.workers.iter().map(|worker| self.ask(worker)).collect();
+        asked.is_ok_and(|asked| asked.into_iter().all(|stream| is_answered(stream, end)))
     }
 
-    fn ask(&self, worker: usize) -> io::Result<UnixStream> {
-        if self.crowd.is_asked(worker) {
+    fn ask(&self, worker: &WorkerHandle) -> io::Result<UnixStream> {
+        if worker.is_probe_pending() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let (mut ours, theirs) = UnixStream::pair()?;
         ours.write_all(self.request.as_bytes())?;
         theirs.set_nonblocking(true)?;
-        let stream = Stream::Unix(mio::net::UnixStream::from_std(theirs));
-        self.crowd.send(worker, Errand::Serve(stream), None);
-        Ok(ours)
+        let command = Command::Serve {
+            stream: Stream::Unix(mio::net::UnixStream::from_std(theirs)),
+            peer: Peer::Local,
+            permit: None,
+        };
+        match worker.send(command) {
+            Ok(()) => Ok(ours),
+            Err(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }
 
-/// Whether an answer comes, to its end.
-fn hears(mut stream: UnixStream, end: Instant) -> bool {
-    let mut answer = Vec::new();
+/// Whether a whole response arrives.
+fn is_answered(mut stream: UnixStream, end: Instant) -> bool {
+    let mut response = Vec::new();
     let mut part = [0; 512];
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+        let remaining = end.saturating_duration_since(Instant::now());
+        if remaining.is_zero() || stream.set_read_timeout(Some(remaining)).is_err() {
             return false;
         }
         match stream.read(&mut part) {
-            Ok(0) => return answer.starts_with(b"HTTP/1.1 "),
-            Ok(count) => answer.extend_from_slice(&part[..count]),
+            Ok(0) => return response.starts_with(b"HTTP/1.1 "),
+            Ok(count) => response.extend_from_slice(&part[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return false,
         }

@@ -12,7 +12,7 @@ const LONG: Deadlines = Deadlines {
 };
 
 #[test]
-fn a_peer_that_never_reads_is_cut_off_and_harms_nobody() {
+fn a_peer_that_never_reads_is_cut_off_and_harms_no_other() {
     let deadlines = Deadlines {
         answer: Duration::from_millis(300),
         ..calm()

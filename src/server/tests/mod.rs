@@ -1,6 +1,7 @@
 //! The server with a handler of the tests' own, over real sockets.
 
-mod crowd;
+mod accounting;
+mod admission;
 mod deadlines;
 mod panics;
 mod pressure;
@@ -15,7 +16,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::client::Peer;
+use crate::client::{Peer, TrustedProxies};
 use crate::http::{Body, Head, Rejection, Request, Response};
 
 /// Echoes bodies, and does as paths say.
@@ -290,8 +291,8 @@ fn a_full_house_closes_the_connection_idle_for_longest() {
         streams[index].write_all(post("x").as_bytes()).unwrap();
         answer(&mut streams[index]);
     }
-    let mut newcomer = connect(address);
-    ask(&mut newcomer, "new");
+    let mut newest = connect(address);
+    ask(&mut newest, "new");
     assert!(closes(&mut streams[1]));
     for index in [0, 2] {
         ask(&mut streams[index], "still");
@@ -301,7 +302,7 @@ fn a_full_house_closes_the_connection_idle_for_longest() {
 }
 
 #[test]
-fn slow_requests_do_not_keep_newcomers_out() {
+fn slow_requests_do_not_keep_new_connections_out() {
     let (server, address) = start(2, 8, calm());
     let slow: Vec<TcpStream> = (0..50)
         .map(|_| {
@@ -329,7 +330,7 @@ fn all_places_can_be_taken_whoever_of_the_workers_accepts() {
     }
     assert_eq!(evicted(&server, 0), 0);
     // One by one: those that have not asked yet may have to go themselves.
-    let _newcomers: Vec<TcpStream> = (0..10)
+    let _others: Vec<TcpStream> = (0..10)
         .map(|_| {
             let mut stream = connect(address);
             ask(&mut stream, "new");

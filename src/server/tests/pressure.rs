@@ -1,4 +1,4 @@
-//! Events that coincide, buffers that are full: where edges could get lost.
+//! Coinciding events and full buffers, where edges could get lost.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Whether the workers' life is noticed, and its end.
+//! Probes and heartbeats of workers that are idle, busy or stuck.
 
 use super::*;
 
-const MOMENT: Duration = Duration::from_millis(200);
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 #[test]
 fn workers_that_work_answer() {
@@ -23,10 +23,10 @@ fn one_worker_that_is_stuck_is_noticed_and_so_is_its_recovery() {
     assert!(probe.is_answered(PATIENCE));
     let mut stuck = connect(address);
     stuck.write_all(get("/stuck").as_bytes()).unwrap();
-    while probe.is_answered(MOMENT) {}
+    while probe.is_answered(SETTLE_TIME) {}
     // Its loop may have run since the start, and does not any more.
     let _ = heartbeat.is_steady();
-    thread::sleep(MOMENT);
+    thread::sleep(SETTLE_TIME);
     assert!(!heartbeat.is_steady());
     // However often it is asked, what waits for it is bounded.
     for _ in 0..100 {
@@ -44,7 +44,7 @@ fn beats(heartbeat: &mut Heartbeat) {
     let end = Instant::now() + PATIENCE;
     while !heartbeat.is_steady() {
         assert!(Instant::now() < end, "no heartbeat");
-        thread::sleep(MOMENT / 20);
+        thread::sleep(SETTLE_TIME / 20);
     }
 }
 

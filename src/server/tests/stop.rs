@@ -1,4 +1,4 @@
-//! What a stop finishes and what it does not wait for.
+//! Stopping: which requests are still answered.
 
 use super::*;
 

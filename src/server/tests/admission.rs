@@ -1,4 +1,4 @@
-//! Who has to go when there are too many.
+//! Evictions and the spread over workers, over real sockets.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::*;
-use crate::server::crowd::CLIENT_CONNECTIONS;
+use crate::server::admission::{Admission, CLIENT_CONNECTIONS};
+use crate::server::settings::{ACCEPT_BATCH, BUFFER_MEMORY, CONNECTION_SIZE};
+use crate::server::table::Entry;
 
 /// A connection from an address of this machine.
 pub(super) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
@@ -18,8 +20,8 @@ pub(super) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Long enough for times to differ and for workers to tell each other.
-fn moment() {
+/// Waits long enough for times to differ and for workers to act.
+fn settle() {
     thread::sleep(Duration::from_millis(20));
 }
 
@@ -29,7 +31,7 @@ fn a_client_with_too_many_connections_loses_its_own_and_a_proxy_none() {
     let mut proxied: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
     let mut other = connect_from([127, 1, 0, 2].into(), address);
     ask(&mut other, "other");
-    moment();
+    settle();
     let greedy = || connect_from([127, 1, 0, 1].into(), address);
     let mut hoard: Vec<TcpStream> = (0..CLIENT_CONNECTIONS).map(|_| greedy()).collect();
     for stream in &mut hoard {
@@ -39,23 +41,23 @@ fn a_client_with_too_many_connections_loses_its_own_and_a_proxy_none() {
     // Now the second is idle for longest.
     ask(&mut hoard[0], "again");
     assert_eq!(evicted(&server, 0), 0);
-    moment();
-    let mut newcomer = greedy();
-    ask(&mut newcomer, "new");
+    settle();
+    let mut newest = greedy();
+    ask(&mut newest, "new");
     assert!(closes(&mut hoard[1]));
     assert_eq!(evicted(&server, 1), 1);
     hoard.remove(1);
     let rest = hoard.iter_mut().chain(&mut proxied);
-    for stream in rest.chain([&mut other, &mut newcomer]) {
+    for stream in rest.chain([&mut other, &mut newest]) {
         ask(stream, "still here");
     }
     // Places are given back.
     drop(hoard);
-    moment();
+    settle();
     for _ in 0..CLIENT_CONNECTIONS - 1 {
         ask(&mut greedy(), "x");
     }
-    ask(&mut newcomer, "still here");
+    ask(&mut newest, "still here");
     assert_eq!(evicted(&server, 1), 1);
     server.stop();
 }
@@ -68,7 +70,7 @@ fn new_connections_do_not_take_the_places_of_all_used_ones() {
         ask(stream, "x");
     }
     let silent: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
-    moment();
+    settle();
     for stream in &mut used[2..] {
         ask(stream, "still here");
     }
@@ -77,7 +79,7 @@ fn new_connections_do_not_take_the_places_of_all_used_ones() {
 }
 
 #[test]
-fn used_connections_do_not_take_the_place_of_a_newcomer_who_is_slow() {
+fn used_connections_do_not_take_the_place_of_a_new_one_that_is_slow() {
     let (server, address) = start(1, 10, calm());
     let mut used = Vec::new();
     let mut use_one = || {
@@ -86,10 +88,10 @@ fn used_connections_do_not_take_the_place_of_a_newcomer_who_is_slow() {
         used.push(stream);
     };
     (0..10).for_each(|_| use_one());
-    let mut newcomer = connect(address);
-    moment();
+    let mut newest = connect(address);
+    settle();
     (0..50).for_each(|_| use_one());
-    ask(&mut newcomer, "at last");
+    ask(&mut newest, "at last");
     assert_eq!(evicted(&server, 51), 51);
     server.stop();
 }
@@ -102,7 +104,7 @@ fn the_longest_idle_of_all_workers_makes_room() {
         let mut stream = connect(address);
         ask(&mut stream, "in");
         streams.push(stream);
-        moment();
+        settle();
         if number >= 12 {
             assert!(closes(&mut streams[number - 12]), "{number}");
         }
@@ -123,18 +125,18 @@ fn no_worker_holds_all_connections() {
         stream.write_all(get("/thread").as_bytes()).unwrap();
         *held.entry(answer(stream).1).or_default() += 1;
     }
-    assert!(held.values().all(|held| *held < 150), "{held:?}");
+    let most = 200 / 4 + ACCEPT_BATCH + 1;
+    assert!(held.values().all(|held| *held <= most), "{held:?}");
     server.stop();
 }
 
 #[test]
-fn a_connection_takes_what_is_said_of_it() {
-    // In its list: two links, a key, an allocation's header, a table that may
-    // be less than half full. Among its client's: a seat, a list with room
-    // for four, an entry in a table.
-    let (links, table) = (16 + 8 + 8, 3 * 17);
-    let (seat, list, entry) = (64, 48, 3 * 41);
-    let size = pool::Pool::MEMBER_SIZE + links + table + seat + list + entry;
+fn a_connection_takes_as_much_memory_as_is_counted() {
+    // In its worker's list: two links, a key, an allocation's header, a hash
+    // table that may be less than half full; and a place in the run queue,
+    // which may be half full.
+    let (links, table, queue) = (16 + 8 + 8, 3 * 17, 2 * 8);
+    let size = size_of::<Entry>() + links + table + queue + Admission::CONNECTION_SIZE;
     assert!(size <= CONNECTION_SIZE, "{size}");
 }
 
@@ -143,7 +145,10 @@ fn what_a_client_may_have_is_what_the_readme_says() {
     let readme = include_str!("../../../README.md");
     let row = format!("| connections of one client | {CLIENT_CONNECTIONS};");
     assert!(readme.contains(&row));
-    let row = format!("| buffers of all connections | {} MiB,", BUFFERS >> 20);
+    let row = format!(
+        "| buffers of all connections | {} MiB,",
+        BUFFER_MEMORY >> 20
+    );
     assert!(readme.contains(&row));
 }
 
@@ -157,10 +162,10 @@ fn buffers_are_bounded_and_the_largest_go_first() {
         deadlines: calm(),
     };
     let (server, address) = start_with(&settings);
-    let mut innocent = connect(address);
+    let mut bystander = connect(address);
     let request = post("patience");
-    innocent.write_all(&request.as_bytes()[..20]).unwrap();
-    moment();
+    bystander.write_all(&request.as_bytes()[..20]).unwrap();
+    settle();
     let head = "POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
     let part = [head.as_bytes(), &[b'x'; 900_000]].concat();
     let mut hoard = Vec::new();
@@ -170,14 +175,14 @@ fn buffers_are_bounded_and_the_largest_go_first() {
         let _ = stream.write_all(&part);
         hoard.push(stream);
     }
-    innocent.write_all(&request.as_bytes()[20..]).unwrap();
-    assert_eq!(answer(&mut innocent).1, "patience");
+    bystander.write_all(&request.as_bytes()[20..]).unwrap();
+    assert_eq!(answer(&mut bystander).1, "patience");
     let kept = || 100 - usize::try_from(evicted(&server, 0)).unwrap();
     // What was written may still be on its way through the sockets.
     let patience = Instant::now() + PATIENCE;
-    while kept() > BUFFERS / 900_000 {
+    while kept() > BUFFER_MEMORY / 900_000 {
         assert!(Instant::now() < patience, "{} are held", kept());
-        moment();
+        settle();
     }
     assert!(kept() >= 16, "only {} are held", kept());
     server.stop();

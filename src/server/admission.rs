@@ -1,0 +1,296 @@
+//! Connection accounting shared by all workers: totals, per-client counts,
+//! last use.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use mio::Token;
+
+use super::handle::WAKER;
+use super::settings::{ACCEPT_BATCH, Settings};
+use crate::client::{Client, Peer, TrustedProxies};
+
+/// Connections that one client may have, unless it is a trusted proxy.
+/// Browsers open six a host, and a household shares one address.
+pub(super) const CLIENT_CONNECTIONS: usize = 64;
+
+/// The bit of a last use that says that the connection was answered.
+const SERVED: u64 = 1;
+
+/// Connection accounting. The mutex is taken when a connection opens and when
+/// it closes.
+#[derive(Debug)]
+pub(super) struct Admission {
+    max_connections: usize,
+    trusted: TrustedProxies,
+    started: Instant,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    /// Connections that are not closed, by worker.
+    by_worker: Vec<usize>,
+    /// The same without those evicted.
+    open: HashMap<Token, ClientConnection>,
+    /// Open connections of clients that may not have any number of them.
+    by_client: HashMap<Client, Vec<Token>>,
+    /// Tokens below this are not connections'.
+    first_token: usize,
+    next_token: usize,
+}
+
+/// A connection as the accounting sees it.
+#[derive(Debug)]
+struct ClientConnection {
+    worker: usize,
+    /// None if it may have any number of connections.
+    client: Option<Client>,
+    /// Shared with the permit.
+    last_use: Arc<AtomicU64>,
+}
+
+/// The right to hold a connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    admission: Arc<Admission>,
+    worker: usize,
+    token: Token,
+    /// When it was last answered or, before that, accepted, in microseconds,
+    /// shifted by the [`SERVED`] bit.
+    last_use: Arc<AtomicU64>,
+}
+
+/// A connection that has to be closed for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Evicted {
+    pub(super) worker: usize,
+    pub(super) token: Token,
+}
+
+impl Admission {
+    /// The accounting of a server whose connections have tokens from
+    /// `first_token` on.
+    pub(super) fn new(settings: &Settings, first_token: usize) -> Self {
+        Self {
+            max_connections: settings.max_connections,
+            trusted: settings.trusted_proxies.clone(),
+            started: Instant::now(),
+            connections: Mutex::new(Connections {
+                by_worker: vec![0; settings.workers],
+                open: HashMap::new(),
+                by_client: HashMap::new(),
+                first_token,
+                next_token: first_token,
+            }),
+        }
+    }
+
+    /// Lets in a connection that a worker accepted, for a worker that the
+    /// permit names, and says which one has to be closed for it.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        accepting: usize,
+        peer: Peer,
+        now: Instant,
+    ) -> (ConnectionPermit, Option<Evicted>) {
+        let limited = !self.trusted.include(peer);
+        let client = limited.then(|| peer.client());
+        let last_use = Arc::new(AtomicU64::new(self.micros(now) << 1));
+        let mut connections = self.lock();
+        let evicted = connections.evict_for(client, accepting, self.max_connections);
+        let worker = connections.choose_worker(accepting);
+        let token = connections.open(ClientConnection {
+            worker,
+            client,
+            last_use: Arc::clone(&last_use),
+        });
+        let permit = ConnectionPermit {
+            admission: Arc::clone(self),
+            worker,
+            token,
+            last_use,
+        };
+        (permit, evicted)
+    }
+
+    /// A token for a connection that is not accounted for.
+    pub(super) fn unused_token(&self) -> Token {
+        self.lock().next_token()
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
+    }
+
+    /// What the lock guards is consistent at every instant at which it could
+    /// be poisoned.
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    /// Evicts a connection for a new one: the client's own if it has too many,
+    /// else the longest idle if there are too many in all.
+    fn evict_for(
+        &mut self,
+        client: Option<Client>,
+        accepting: usize,
+        max_connections: usize,
+    ) -> Option<Evicted> {
+        let token = match client.and_then(|client| self.by_client.get(&client)) {
+            Some(own) if own.len() >= CLIENT_CONNECTIONS => {
+                let last_use = |token: &&Token| (self.open[*token].used(), **token);
+                own.iter().min_by_key(last_use).copied()
+            }
+            _ if self.open.len() < max_connections => None,
+            // One of the accepting worker is closed at once. Another worker
+            // may be slow, so what it still holds of those evicted is bounded.
+            _ if self.held() - self.open.len() >= ACCEPT_BATCH * self.by_worker.len() => self
+                .longest_idle(|connection| connection.worker == accepting)
+                .or_else(|| self.longest_idle(|_| true)),
+            _ => self.longest_idle(|_| true),
+        }?;
+        let worker = self.forget(token)?.worker;
+        Some(Evicted { worker, token })
+    }
+
+    /// The longest idle connection of the more numerous kind, unserved or
+    /// keep-alive, so neither kind can crowd out the other.
+    fn longest_idle(&self, eligible: impl Fn(&ClientConnection) -> bool) -> Option<Token> {
+        let mut kinds = [(0_usize, None), (0, None)];
+        for (token, connection) in &self.open {
+            if !eligible(connection) {
+                continue;
+            }
+            let used = connection.used();
+            let (count, oldest) = &mut kinds[usize::from(used & SERVED == SERVED)];
+            *count += 1;
+            // Of those used at the same wake-up, the first accepted.
+            let candidate = (used, *token);
+            if oldest.is_none_or(|oldest| candidate < oldest) {
+                *oldest = Some(candidate);
+            }
+        }
+        let [unserved, keep_alive] = kinds;
+        let larger = if unserved.0 > keep_alive.0 {
+            unserved
+        } else {
+            keep_alive
+        };
+        larger.1.map(|(_, token)| token)
+    }
+
+    /// The accepting worker, or the one with the fewest connections if the
+    /// former has far more than its share.
+    fn choose_worker(&self, accepting: usize) -> usize {
+        let share = self.held() / self.by_worker.len();
+        if self.by_worker[accepting] <= share + ACCEPT_BATCH {
+            return accepting;
+        }
+        let workers = 0..self.by_worker.len();
+        let fewest = workers.min_by_key(|worker| self.by_worker[*worker]);
+        fewest.unwrap_or(accepting)
+    }
+
+    fn held(&self) -> usize {
+        self.by_worker.iter().sum()
+    }
+
+    fn open(&mut self, connection: ClientConnection) -> Token {
+        let token = self.next_token();
+        self.by_worker[connection.worker] += 1;
+        if let Some(client) = connection.client {
+            self.by_client.entry(client).or_default().push(token);
+        }
+        self.open.insert(token, connection);
+        token
+    }
+
+    /// Tokens are unique over all workers and not reused, so no late event or
+    /// command reaches another connection; on a 32-bit machine they wrap.
+    fn next_token(&mut self) -> Token {
+        loop {
+            let token = Token(self.next_token);
+            let next = self.next_token.wrapping_add(1);
+            self.next_token = next.max(self.first_token);
+            if token != WAKER && !self.open.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+
+    /// Forgets an open connection.
+    fn forget(&mut self, token: Token) -> Option<ClientConnection> {
+        let connection = self.open.remove(&token)?;
+        if let Some(client) = connection.client
+            && let Some(own) = self.by_client.get_mut(&client)
+        {
+            own.retain(|other| *other != token);
+            if own.is_empty() {
+                self.by_client.remove(&client);
+            }
+        }
+        Some(connection)
+    }
+}
+
+impl ClientConnection {
+    fn used(&self) -> u64 {
+        self.last_use.load(Ordering::Relaxed)
+    }
+}
+
+impl ConnectionPermit {
+    /// The worker that is to serve the connection.
+    pub(super) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// The connection's token.
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Records that the connection was answered.
+    pub(super) fn touch(&self, now: Instant) {
+        let used = self.admission.micros(now) << 1 | SERVED;
+        self.last_use.store(used, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut connections = self.admission.lock();
+        connections.by_worker[self.worker] -= 1;
+        // Gone already if it was evicted.
+        connections.forget(self.token);
+    }
+}
+
+#[cfg(test)]
+impl Admission {
+    /// Connections that are not closed, those of them not evicted, and those
+    /// counted by client.
+    pub(super) fn counts(&self) -> [usize; 3] {
+        let connections = self.lock();
+        let own = || connections.by_client.values().map(Vec::len);
+        assert!(own().all(|own| own > 0));
+        [connections.held(), connections.open.len(), own().sum()]
+    }
+
+    /// Memory of one connection in the accounting, in bytes: an entry of each
+    /// table, which may be less than half full, and a list with room for four.
+    pub(super) const CONNECTION_SIZE: usize = {
+        let by_token = 1 + size_of::<(Token, ClientConnection)>();
+        let by_client = 1 + size_of::<(Client, Vec<Token>)>();
+        let last_use = 16 + size_of::<AtomicU64>() + 8;
+        3 * (by_token + by_client) + 4 * size_of::<Token>() + 16 + last_use
+    };
+}

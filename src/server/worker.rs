@@ -1,0 +1,359 @@
+//! One worker: a poll over the shared listeners and its own connections.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use super::accept::{Accepted, Acceptors, EMFILE_BACKOFF};
+use super::admission::{Admission, ConnectionPermit};
+use super::connection::{Connection, Next};
+use super::context::Context;
+use super::handle::{Command, WAKER, WorkerHandle};
+use super::listener::{BACKLOG, Listener, Stream};
+use super::settings::{ACCEPT_BATCH, Settings};
+use super::table::{ConnectionTable, Entry};
+use crate::client::Peer;
+use crate::http::Handler;
+
+/// Events taken from the poll at a time, so that those of new connections are
+/// not far behind those of thousands of busy ones.
+const EVENTS: usize = 1024;
+
+/// Turns given from the run queue before events and new connections are looked
+/// at again. A turn of a large JSON body takes half a millisecond, so these
+/// take 2 ms at most; a look costs a microsecond.
+const RUN_QUEUE_BATCH: usize = 4;
+
+/// Bytes that an unserved connection may send and still be served before
+/// others: a first request is smaller, and larger ones cost more to answer.
+const NEW_BYTES: usize = 4 * 1024;
+
+/// Time between two checks of deadlines. They visit all connections, which
+/// takes tens of microseconds.
+const CHECK_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long a connection may take to begin its first request when the server
+/// stops: the request is likely on its way.
+const DRAIN_PERIOD: Duration = Duration::from_millis(200);
+
+/// One worker.
+pub(super) struct Worker<H> {
+    index: usize,
+    poll: Poll,
+    acceptors: Acceptors,
+    table: ConnectionTable,
+    /// The most that the buffers of its connections may take, in bytes.
+    buffer_limit: usize,
+    admission: Arc<Admission>,
+    workers: Arc<[WorkerHandle]>,
+    context: Context<H>,
+    /// Connections that have more to do, in the order of their turns.
+    run_queue: VecDeque<Token>,
+    next_check: Option<Instant>,
+    /// When, during a stop, all connections are closed.
+    stop_by: Option<Instant>,
+    /// When, during a stop, those are closed that are silent.
+    drain_deadline: Option<Instant>,
+}
+
+impl<H: Handler> Worker<H> {
+    pub(super) fn new(
+        index: usize,
+        poll: Poll,
+        listeners: &[Listener],
+        settings: &Settings,
+        context: Context<H>,
+        admission: Arc<Admission>,
+        workers: Arc<[WorkerHandle]>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            index,
+            acceptors: Acceptors::new(listeners, poll.registry())?,
+            poll,
+            table: ConnectionTable::new(),
+            buffer_limit: settings.buffer_limit(),
+            admission,
+            workers,
+            context,
+            run_queue: VecDeque::new(),
+            next_check: None,
+            stop_by: None,
+            drain_deadline: None,
+        })
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        self.context.update_clock();
+        self.handle_commands();
+        loop {
+            self.accept(ACCEPT_BATCH);
+            self.check_deadlines();
+            if self.is_drained() && self.workers[self.index].close() {
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            self.workers[self.index].count_iteration();
+            self.context.update_clock();
+            for event in &events {
+                self.on_event(event);
+            }
+            self.drive_queue();
+        }
+    }
+
+    /// Starts over after a panic: all that may be half-done is dropped.
+    pub(super) fn recover(&mut self) {
+        self.table.clear();
+        self.run_queue.clear();
+        self.acceptors.set_all_ready();
+        self.acceptors.restore_spare();
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.run_queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.context.now;
+        [self.next_check, self.stop_by, self.drain_deadline]
+            .into_iter()
+            .chain([self.acceptors.next_accept(now)])
+            .flatten()
+            .min()
+            .map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Serves a new connection at once, as it is likely to have a small
+    /// request, and puts any other at the end of the run queue.
+    fn on_event(&mut self, event: &Event) {
+        let token = event.token();
+        if token == WAKER {
+            return self.handle_commands();
+        }
+        if token.0 < self.acceptors.len() {
+            return self.acceptors.set_ready(token.0);
+        }
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
+        entry.connection.set_readiness(event.into());
+        if entry.is_queued() {
+            return;
+        }
+        let connection = &entry.connection;
+        if connection.answered_at().is_none() && connection.received() < NEW_BYTES {
+            self.drive(token);
+        } else {
+            entry.set_queued();
+            self.run_queue.push_back(token);
+        }
+    }
+
+    fn drive_queue(&mut self) {
+        for _ in 0..RUN_QUEUE_BATCH {
+            let Some(token) = self.run_queue.pop_front() else {
+                return;
+            };
+            self.drive(token);
+        }
+    }
+
+    fn drive(&mut self, token: Token) {
+        self.run_connection(token, Connection::drive);
+    }
+
+    /// Gives a connection its turn and does what follows from it.
+    fn run_connection(
+        &mut self,
+        token: Token,
+        work: impl FnOnce(&mut Connection<Stream>, &mut Context<H>) -> Next,
+    ) {
+        let context = &mut self.context;
+        let now = context.now;
+        let mut deadline = now;
+        let next = self.table.run(token, now, |connection| {
+            let next = work(connection, context);
+            deadline = connection.deadline(&context.deadlines);
+            next
+        });
+        match next {
+            Some(Next::Reschedule) => self.run_queue.push_back(token),
+            Some(Next::AwaitIo) => {}
+            Some(Next::Close) | None => return,
+        }
+        if self.next_check.is_none_or(|check| deadline < check) {
+            self.next_check = Some(deadline);
+        }
+        while self.table.buffered() > self.buffer_limit
+            && let Some(largest) = self.table.largest()
+        {
+            self.evict(largest);
+        }
+    }
+
+    fn check_deadlines(&mut self) {
+        let now = self.context.now;
+        if self.next_check.is_none_or(|check| now < check) {
+            return;
+        }
+        let deadlines = self.context.deadlines;
+        let mut next = None;
+        let mut due = Vec::with_capacity(ACCEPT_BATCH);
+        for (token, connection) in self.table.iter() {
+            let deadline = connection.deadline(&deadlines);
+            if deadline <= now && due.len() < ACCEPT_BATCH {
+                due.push(token);
+            } else if next.is_none_or(|next| deadline < next) {
+                next = Some(deadline);
+            }
+        }
+        // Thousands may be due at once; others have turns in between.
+        let is_overdue = next.is_some_and(|next| next <= now);
+        let earliest = if is_overdue { now } else { now + CHECK_PERIOD };
+        self.next_check = next.map(|next| next.max(earliest));
+        for token in due {
+            self.run_connection(token, Connection::expire);
+        }
+    }
+
+    /// Accepts up to so many connections from each listener.
+    fn accept(&mut self, batch: usize) {
+        for index in 0..self.acceptors.len() {
+            for _ in 0..batch {
+                match self.acceptors.accept(index, self.context.now) {
+                    Accepted::Connection(stream, peer) => self.admit(stream, peer),
+                    Accepted::LastFd(stream, peer) => {
+                        self.evict_idle();
+                        self.admit(stream, peer);
+                        self.acceptors.restore_spare();
+                    }
+                    Accepted::NeedsFd if self.evict_idle() => self.acceptors.restore_spare(),
+                    Accepted::NeedsFd => self.acceptors.back_off(index, self.context.now),
+                    Accepted::Nothing => break,
+                }
+            }
+        }
+    }
+
+    /// Admits a connection, here or on a worker that has fewer.
+    fn admit(&mut self, stream: Stream, peer: Peer) {
+        let now = self.context.now;
+        let (permit, evicted) = self.admission.admit(self.index, peer, now);
+        match evicted {
+            Some(evicted) if evicted.worker == self.index => {
+                self.evict(evicted.token);
+            }
+            // A worker that has ended has closed all.
+            Some(evicted) => {
+                let command = Command::Close(evicted.token);
+                let _ = self.workers[evicted.worker].send(command);
+            }
+            None => {}
+        }
+        let worker = permit.worker();
+        if worker == self.index {
+            return self.register(stream, peer, Some(permit));
+        }
+        let command = Command::Serve {
+            stream,
+            peer,
+            permit: Some(permit),
+        };
+        if let Err(Command::Serve {
+            stream,
+            peer,
+            permit,
+        }) = self.workers[worker].send(command)
+        {
+            self.register(stream, peer, permit);
+        }
+    }
+
+    fn register(&mut self, mut stream: Stream, peer: Peer, permit: Option<ConnectionPermit>) {
+        let token = match &permit {
+            Some(permit) => permit.token(),
+            None => self.admission.unused_token(),
+        };
+        if stream.register(self.poll.registry(), token).is_err() {
+            return;
+        }
+        let counters = self.context.counters();
+        counters.accepted.increment();
+        let connection = Connection::new(stream, peer, &self.context);
+        self.table.insert(token, Entry::new(connection, permit));
+        self.drive(token);
+    }
+
+    /// Closes the connection that is idle for longest, if it has been for a
+    /// moment.
+    fn evict_idle(&mut self) -> bool {
+        let before = self.context.now.checked_sub(EMFILE_BACKOFF);
+        let longest = self.table.longest_idle();
+        let idle = longest.filter(|(_, since)| before.is_some_and(|before| *since <= before));
+        idle.is_some_and(|(token, _)| self.evict(token))
+    }
+
+    /// Closes a connection in favour of others.
+    fn evict(&mut self, token: Token) -> bool {
+        let evicted = self.table.remove(token);
+        if evicted {
+            let counters = self.context.counters();
+            counters.evicted.increment();
+        }
+        evicted
+    }
+
+    fn handle_commands(&mut self) {
+        while let Some(command) = self.workers[self.index].try_recv() {
+            match command {
+                Command::Serve {
+                    stream,
+                    peer,
+                    permit,
+                } => self.register(stream, peer, permit),
+                Command::Close(token) => {
+                    self.evict(token);
+                }
+                Command::Stop => self.drain(),
+            }
+        }
+    }
+
+    /// Begins to stop. Keep-alive connections may be used again at any moment
+    /// and would lose that request, so each gets one more response, which
+    /// announces the close.
+    fn drain(&mut self) {
+        self.stop_by = Some(self.context.now + self.context.deadlines.stop);
+        self.drain_deadline = Some(self.context.now + DRAIN_PERIOD);
+        self.context.stopping = true;
+        self.acceptors.set_all_ready();
+        self.accept(usize::try_from(BACKLOG).unwrap_or(0));
+        self.acceptors.clear();
+        for token in self.table.tokens() {
+            if let Some(entry) = self.table.get_mut(token) {
+                entry.connection.mark_readable();
+            }
+            self.drive(token);
+        }
+    }
+
+    /// Whether the worker was told to stop, and no connection is left or the
+    /// time is up.
+    fn is_drained(&mut self) -> bool {
+        let now = self.context.now;
+        if self.drain_deadline.is_some_and(|at| now >= at) {
+            self.drain_deadline = None;
+            self.table.remove_silent();
+        }
+        self.stop_by
+            .is_some_and(|at| now >= at || self.table.is_empty())
+    }
+}
