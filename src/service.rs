@@ -247,9 +247,9 @@ pub fn keep(path: &Path, store: &Store) {
                 warn!("{lost} sessions are lost, they do not fit in {shown}: {error}");
             }
         }
-        Err(error) => {
-            let lost = store.counts().live;
-            error!("{lost} sessions are lost, none can be kept in {shown}: {error}");
-        }
+        Err(error) => match store.counts().live {
+            0 => warn!("no sessions could be kept in {shown}: {error}"),
+            lost => error!("{lost} sessions are lost, none can be kept in {shown}: {error}"),
+        },
     }
 }

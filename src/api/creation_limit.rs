@@ -79,8 +79,9 @@ impl Reported {
         if on_loopback && !is_forwarded(head.fields()) {
             self.local_program.call_once(|| {
                 info!(
-                    "a program on this machine creates sessions: no quota applies to it (a proxy \
-                     has to send X-Forwarded-For; without one, say --trusted-proxy none)"
+                    "a program on this machine creates sessions, and no quota applies to it: if it \
+                     is a proxy, have it send X-Forwarded-For; if there is no proxy, say \
+                     --trusted-proxy none"
                 );
             });
             return;
