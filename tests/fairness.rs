@@ -20,14 +20,14 @@ use rendezvousd::server::{Address, Deadlines, Listener, Server, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Connections that compete with the bystanders.
-const CROWD: usize = 400;
+const BUSY: usize = 400;
 
 /// Requests that each of them has pipelined.
 const PIPELINED: usize = 120;
 
 /// Competitors that may be served before a bystander at the front of a line of
 /// its own: one that is new where others are known, or the other way round.
-const AHEAD: usize = CROWD / 4;
+const AHEAD: usize = BUSY / 4;
 
 /// Answers that one competitor may have before a bystander in the same line
 /// has its turn: what a few turns bring.
@@ -145,7 +145,7 @@ impl Fixture {
         };
         let settings = Settings {
             workers: 1,
-            max_connections: 4 * CROWD,
+            max_connections: 4 * BUSY,
             trusted_proxies: TrustedProxies {
                 networks: Vec::new(),
                 loopback: true,
@@ -245,23 +245,23 @@ fn longest_run(order: &[String]) -> usize {
 /// requests each; the order in which the worker took them.
 fn against_known(requests: usize) -> Vec<String> {
     let fixture = Fixture::start();
-    let mut crowd = fixture.known(CROWD);
+    let mut busy = fixture.known(BUSY);
     let mut bystander = fixture.known(1).remove(0);
     let mut gate = fixture.known(1).remove(0);
     fixture.recorder.compete();
     send(&mut gate, GATE);
     fixture.recorder.wait_held(1);
-    for (number, stream) in crowd.iter_mut().enumerate() {
+    for (number, stream) in busy.iter_mut().enumerate() {
         send_repeatedly(stream, &number.to_string(), requests);
     }
     send(&mut bystander, "known");
-    let mut newcomer = fixture.connect();
-    send(&mut newcomer, "new");
+    let mut new = fixture.connect();
+    send(&mut new, "new");
     fixture.recorder.release();
-    receive(&mut newcomer);
+    receive(&mut new);
     receive(&mut bystander);
     let order = fixture.recorder.finish();
-    drop(crowd);
+    drop(busy);
     fixture.server.stop();
     order
 }
@@ -270,8 +270,8 @@ fn against_known(requests: usize) -> Vec<String> {
 fn busy_connections_do_not_keep_a_new_one_waiting() {
     let order = against_known(1);
     let ahead = competitors(before(&order, "new"));
-    println!("{ahead} of {CROWD} busy connections were served before a new one");
-    assert!(ahead <= AHEAD, "{ahead} of {CROWD} came before a new one");
+    println!("{ahead} of {BUSY} busy connections were served before a new one");
+    assert!(ahead <= AHEAD, "{ahead} of {BUSY} came before a new one");
 }
 
 /// The peers read nothing meanwhile, but the sockets take some of it.
@@ -281,10 +281,10 @@ fn pipelines_keep_neither_a_new_connection_nor_a_known_one_waiting() {
     let ahead = competitors(before(&order, "new"));
     let each = most_answers(before(&order, "known"));
     let row = longest_run(&order);
-    println!("{ahead} of {CROWD} pipelines were served before a new connection");
+    println!("{ahead} of {BUSY} pipelines were served before a new connection");
     println!("{each} of {PIPELINED} responses to one pipeline before a known connection");
     println!("{row} of {PIPELINED} responses to one pipeline in a row");
-    assert!(ahead <= AHEAD, "{ahead} of {CROWD} came before a new one");
+    assert!(ahead <= AHEAD, "{ahead} of {BUSY} came before a new one");
     assert!(each <= EACH_AHEAD, "{each} of {PIPELINED} came first");
     assert!(row <= IN_A_ROW, "{row} of {PIPELINED} in a row");
 }
@@ -308,14 +308,14 @@ fn new_connections_do_not_keep_a_known_one_waiting() {
         send(&mut stream, &number.to_string());
         stream
     };
-    let crowd: Vec<TcpStream> = (0..CROWD).map(connect).collect();
+    let busy: Vec<TcpStream> = (0..BUSY).map(connect).collect();
     send(&mut bystander, "known");
     fixture.recorder.release();
     receive(&mut bystander);
     let order = fixture.recorder.finish();
-    drop(crowd);
+    drop(busy);
     fixture.server.stop();
     let ahead = competitors(before(&order, "known"));
-    println!("{ahead} of {CROWD} new connections were served before a known one");
-    assert!(ahead <= AHEAD, "{ahead} of {CROWD} came before a known one");
+    println!("{ahead} of {BUSY} new connections were served before a known one");
+    assert!(ahead <= AHEAD, "{ahead} of {BUSY} came before a known one");
 }

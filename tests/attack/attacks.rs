@@ -80,7 +80,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("HTTP/2 preface", |_| stranger(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec())),
 ];
 
-/// Those in which whoever is busy could keep the others waiting.
+/// Those in which busy clients could keep the others waiting.
 #[rustfmt::skip]
 pub(crate) const BUSY: &[Attack] = &[
     attack("pipelines never read", |_| pipelines().deaf()),

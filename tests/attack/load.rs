@@ -2,8 +2,8 @@
 //!
 //! Every attack is a load: what its connections say first, what they repeat
 //! after that, how fast, and when they leave. A connection that the server
-//! has closed is opened again. One thread has room for many loads, lest the
-//! attackers be stronger than the machine they share with the server.
+//! has closed is opened again. One thread has room for many loads, so that the
+//! attackers are not stronger than the machine they share with the server.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
