@@ -47,7 +47,7 @@ impl Handler for Echo {
                 String::new()
             }
             "/thread" => thread::current().name().unwrap().into(),
-            "/32m" => "x".repeat(32 << 20),
+            "/8m" => "x".repeat(8 << 20),
             _ => String::from_utf8_lossy(request.body).into_owned(),
         };
         Response::new(200, "").with(Body::Text(text))
@@ -97,7 +97,7 @@ fn start(workers: usize, max_connections: usize, deadlines: Deadlines) -> (Serve
         workers,
         max_connections,
         trusted_proxies: proxies(),
-        largest_body: 32 << 20,
+        largest_body: 8 << 20,
         deadlines,
     })
 }

@@ -26,7 +26,7 @@ fn panics_leave_every_count_as_it_was() {
             .collect();
         let _ = streams[0].write_all(post("x").as_bytes());
         let _ = streams[1].write_all(&post("x").as_bytes()[..20]);
-        let _ = streams[2].write_all(get("/32m").as_bytes());
+        let _ = streams[2].write_all(get("/8m").as_bytes());
         // One that had to make room first is no panic.
         while panics() <= round {
             let mut last = connect(address);

@@ -13,7 +13,7 @@ fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
     let mut busy = connect(address);
     // More than the sockets' buffers hold, so that it is not sent before the
     // stop.
-    let close = get("/32m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    let close = get("/8m").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     busy.write_all(close.as_bytes()).unwrap();
     let mut first = [0];
     busy.read_exact(&mut first).unwrap();
@@ -23,7 +23,7 @@ fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
     let mut rest = Vec::new();
     busy.read_to_end(&mut rest).unwrap();
     let head = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-    assert_eq!(rest.len() - head - 4, 32 << 20);
+    assert_eq!(rest.len() - head - 4, 8 << 20);
     stopper.join().unwrap();
 }
 
@@ -31,7 +31,7 @@ fn a_stop_finishes_what_is_being_sent_and_closes_the_rest() {
 fn a_stop_does_not_wait_for_those_who_do_not_read() {
     let (server, address) = start(2, 16, SHORT);
     let mut deaf = connect(address);
-    deaf.write_all(get("/32m").as_bytes()).unwrap();
+    deaf.write_all(get("/8m").as_bytes()).unwrap();
     let mut first = [0];
     deaf.read_exact(&mut first).unwrap();
     server.stop();
