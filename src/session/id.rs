@@ -97,6 +97,13 @@ impl Revision {
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        // By hand: it is on every response, and `{:016x}` takes twice as long.
+        let mut text = [0; Self::LENGTH];
+        let mut rest = self.0;
+        for digit in text.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[usize::from(rest.to_le_bytes()[0] & 0xf)];
+            rest >>= 4;
+        }
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
