@@ -8,7 +8,7 @@ mod common;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -18,8 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use common::{Daemon, PATIENCE, program};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use common::{Answer, Client, Daemon, PATIENCE, program, raise_fd_limit};
 use serde_json::{Value, json};
 
 const CREATE: &str = "/rendezvous";
@@ -51,7 +50,7 @@ struct Store {
     /// Memory before the first session, in bytes.
     before: u64,
     /// Each on a worker of its own, if they are spread well.
-    clients: Vec<BufReader<TcpStream>>,
+    clients: Vec<Client>,
     sessions: usize,
 }
 
@@ -70,13 +69,8 @@ impl Store {
             .arg("--admin")
             .arg(format!("unix:{}", admin.display()));
         let daemon = Daemon::spawn(command);
-        let connect = |_| {
-            let stream = TcpStream::connect(daemon.address).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            BufReader::new(stream)
-        };
         let mut store = Self {
-            clients: (0..8).map(connect).collect(),
+            clients: (0..8).map(|_| daemon.connect()).collect(),
             daemon,
             admin,
             before: 0,
@@ -124,11 +118,9 @@ impl Store {
         for (number, batch) in requests.chunks(PIPELINED).enumerate() {
             let place = number % self.clients.len();
             let client = &mut self.clients[place];
-            client
-                .get_mut()
-                .write_all(batch.concat().as_bytes())
-                .unwrap();
-            answers.extend(batch.iter().map(|_| Answer::read(client)));
+            client.send(batch.concat().as_bytes());
+            let answer = |_| client.answer(false).expect("an answer");
+            answers.extend(batch.iter().map(answer));
         }
         answers
     }
@@ -138,8 +130,8 @@ impl Store {
         let answers =
             self.ask((0..self.sessions).map(|_| request("POST", CREATE, "", &"x".repeat(length))));
         let known = |answer: Answer| Known {
-            path: answer.field("Location"),
-            tag: answer.field("ETag"),
+            path: answer.location().to_owned(),
+            tag: answer.etag().to_owned(),
         };
         answers.into_iter().map(known).collect()
     }
@@ -157,7 +149,7 @@ impl Store {
         let answers = self.ask(puts.into_iter());
         for (&index, answer) in order.iter().zip(answers) {
             assert_eq!(answer.status, 202);
-            known[index].tag = answer.field("ETag");
+            known[index].tag = answer.etag().to_owned();
         }
     }
 
@@ -172,7 +164,7 @@ impl Store {
     /// Connections with requests of 16 KiB that are never complete, all of
     /// which have been read.
     fn leave_unfinished(&self) -> Vec<TcpStream> {
-        raise_limit();
+        raise_fd_limit();
         let head = "POST /_matrix/client/v1/rendezvous HTTP/1.1\r\nHost: x\r\n";
         let part = format!("{head}Content-Length: 26000\r\n\r\n{}", "x".repeat(16_000));
         let open = |_| {
@@ -226,59 +218,12 @@ impl Drop for Store {
     }
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(stream: &mut impl Read) -> Self {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("an answer");
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        let mut answer = Self {
-            status: head[9..12].parse().unwrap(),
-            head,
-            body: Vec::new(),
-        };
-        let length = answer.find("Content-Length").unwrap_or_default();
-        answer.body = vec![0; length.parse().unwrap_or(0)];
-        stream.read_exact(&mut answer.body).expect("a body");
-        answer
-    }
-
-    fn find(&self, name: &str) -> Option<String> {
-        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
-        let mut named = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name));
-        named.next().map(|(_, value)| value.to_owned())
-    }
-
-    fn field(&self, name: &str) -> String {
-        self.find(name)
-            .unwrap_or_else(|| panic!("no {name}: {}", self.head))
-    }
-}
-
 fn request(method: &str, path: &str, fields: &str, body: &str) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{fields}");
     if method != "GET" {
         write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     text + "\r\n" + body
-}
-
-fn raise_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 /// The lengths that grow, each past the holes that the last has left.

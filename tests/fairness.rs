@@ -7,6 +7,8 @@
 //! limited by time answers less in it then. How long bystanders wait is
 //! measured by `cargo bench --bench attack -- --fairness`.
 
+mod common;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,10 +16,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use common::raise_fd_limit;
 use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::http::{Body, Handler, Head, Rejection, Request, Response};
 use rendezvousd::server::{Address, Deadlines, Listener, Server, Settings};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Connections that compete with the bystanders.
 const BUSY: usize = 400;
@@ -138,7 +140,7 @@ struct Fixture {
 
 impl Fixture {
     fn start() -> Self {
-        raise_fd_limit();
+        raise_fd_limit(); // Both ends are in this process.
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = *listener.address() else {
             panic!("no TCP");
@@ -184,16 +186,6 @@ impl Fixture {
         };
         (0..count).map(connect).collect()
     }
-}
-
-/// Both ends of all connections are in this process.
-fn raise_fd_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).unwrap();
 }
 
 fn send(stream: &mut TcpStream, name: &str) {

@@ -54,3 +54,23 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+impl Settings {
+    /// The defaults, without trusted proxies.
+    pub(super) fn of_tests(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+            public_url: None,
+            trusted_proxies: TrustedProxies::default(),
+            ttl: Duration::from_secs(60),
+            sign_in_ttl: Duration::from_secs(300),
+            max_bytes: 4096,
+            rate_limit: RateLimit {
+                rate: 20,
+                burst: 30,
+            },
+            check_page: true,
+        }
+    }
+}

@@ -90,16 +90,11 @@ impl Content {
         (self.bytes, length)
     }
 
-    /// Appends the payload, byte for byte as it was written.
-    pub fn copy_to(&self, out: &mut Vec<u8>) {
-        self.bytes.copy_to(0, self.len(), out);
-    }
-
-    /// A copy of the payload.
+    /// A copy of the payload, byte for byte as it was written.
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
-        self.copy_to(&mut payload);
+        self.bytes.copy_to(0, self.len(), &mut payload);
         payload
     }
 

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::bystander::{Bystander, ClientKind, Tally};
+use crate::common::raise_fd_limit;
 use crate::load::{Load, attack};
 use crate::target::{Target, Usage};
 
@@ -98,14 +98,7 @@ pub(crate) fn disturb(
 /// Raises the limit of open files as far as allowed, and makes the loads so
 /// small that descriptors are left for bystanders.
 fn fit(loads: &mut [Load]) {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).expect("the soft limit is free up to the hard one");
-    let limit = usize::try_from(maximum.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    let room = limit.saturating_sub(OTHERS).max(1);
+    let room = raise_fd_limit().saturating_sub(OTHERS).max(1);
     let wanted: usize = loads.iter().map(|load| load.size).sum();
     if wanted > room {
         for load in loads {

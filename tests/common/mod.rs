@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// Longer than anything takes on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +23,19 @@ const STOP: Duration = Duration::from_secs(5);
 /// names, which may be one for another machine with its emulator before it.
 pub fn program() -> String {
     std::env::var("RENDEZVOUSD").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rendezvousd").into())
+}
+
+/// Raises the limit of open files as far as allowed; returns it.
+pub fn raise_fd_limit() -> usize {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("the soft limit is free up to the hard one");
+    maximum.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
 /// A running rendezvousd on a port of its own.

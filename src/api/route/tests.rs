@@ -1,30 +1,10 @@
-use std::time::Duration;
-
 use super::*;
-use crate::client::TrustedProxies;
-use crate::rate_limit::RateLimit;
-
-fn settings(prefix: &str) -> Settings {
-    Settings {
-        prefix: prefix.into(),
-        public_url: None,
-        trusted_proxies: TrustedProxies::default(),
-        ttl: Duration::from_secs(60),
-        sign_in_ttl: Duration::from_secs(300),
-        max_bytes: 4096,
-        rate_limit: RateLimit {
-            rate: 20,
-            burst: 30,
-        },
-        check_page: true,
-    }
-}
 
 const ID: &str = "-_v7-_v7-_v7-_v7-_v7-w";
 
 #[test]
 fn paths_lead_where_the_protocols_say() {
-    let settings = settings("/rendezvous");
+    let settings = Settings::of_tests("/rendezvous");
     for (create_path, endpoint) in [
         ("/rendezvous", Endpoint::Redirected),
         (MSC3886_PATH, Endpoint::Msc3886),
@@ -69,7 +49,7 @@ fn paths_lead_where_the_protocols_say() {
 
 #[test]
 fn an_empty_prefix_serves_the_root_beside_the_matrix_paths() {
-    let settings = settings("");
+    let settings = Settings::of_tests("");
     let resource =
         |path| Route::find(path, &settings).map(|route| (route.endpoint, route.resource));
     assert_eq!(

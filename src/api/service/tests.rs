@@ -2,28 +2,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::*;
-use crate::client::TrustedProxies;
 use crate::http::{Decoder, Status};
 use crate::protocol::Concurrency;
-use crate::rate_limit::RateLimit;
 use crate::session::Content;
 
 fn api(capacity: usize) -> Api {
     let store = Arc::new(Store::new(NonZeroUsize::new(capacity).unwrap()));
-    let settings = Settings {
-        prefix: "/rendezvous".into(),
-        public_url: None,
-        trusted_proxies: TrustedProxies::default(),
-        ttl: Duration::from_secs(60),
-        sign_in_ttl: Duration::from_secs(300),
-        max_bytes: 4096,
-        rate_limit: RateLimit {
-            rate: 20,
-            burst: 30,
-        },
-        check_page: true,
-    };
-    Api::new(store, Clock, settings)
+    Api::new(store, Clock, Settings::of_tests("/rendezvous"))
 }
 
 #[test]
