@@ -162,7 +162,7 @@ impl Connections {
     }
 
     /// The longest idle connection of the more numerous kind, unserved or
-    /// keep-alive, so neither kind can crowd out the other.
+    /// keep-alive: a flood of one kind does not evict the other.
     fn longest_idle(&self, eligible: impl Fn(&ClientConnection) -> bool) -> Option<Token> {
         let mut kinds = [(0_usize, None), (0, None)];
         for (token, connection) in &self.open {

@@ -11,8 +11,8 @@ use super::connection::{Connection, Next};
 use super::listener::Stream;
 
 /// The connections of one worker. Unserved and keep-alive connections are
-/// separate LRU lists, as an eviction comes from the longer one, so neither
-/// kind can crowd out the other.
+/// separate LRU lists, as an eviction comes from the longer one: a flood of
+/// one kind does not evict the other.
 #[derive(Debug)]
 pub(super) struct ConnectionTable {
     /// Never answered; the first accepted first.
