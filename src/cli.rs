@@ -175,7 +175,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     for argument in arguments.into_iter().skip(1) {
         let word = argument
             .into_string()
-            .map_err(|word| format!("{} is not UTF-8", word.display()))?;
+            .map_err(|word| format!("{} is not UTF-8", word.to_string_lossy()))?;
         // argh wants a flag and its value as two words.
         match word.split_once('=') {
             Some((flag, value)) if flag.starts_with("--") => {

@@ -100,7 +100,8 @@ fn sanitize(line: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     if sanitize.len() > LINE_LIMIT {
-        sanitize.truncate(sanitize.floor_char_boundary(LINE_LIMIT));
+        let end = (0..=LINE_LIMIT).rfind(|end| sanitize.is_char_boundary(*end));
+        sanitize.truncate(end.unwrap_or_default());
         sanitize.push('…');
     }
     sanitize.push('\n');

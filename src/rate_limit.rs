@@ -13,21 +13,20 @@ use crate::client::Client;
 /// the store's own ceiling.
 const BUCKETS: NonZeroUsize = NonZeroUsize::new(14 * 1024).unwrap();
 
-/// Slots of the map's table after its only growth. It starts with half as many
-/// and holds entries in seven of eight.
-const SLOTS: usize = 32 * 1024;
-
-/// A table with entries in at most half of the slots that it may use frees
-/// deleted ones in place; otherwise it would grow again.
-const _: () = assert!(BUCKETS.get() <= SLOTS / 8 * 7 / 2);
-
 /// The most that the buckets take, in bytes: each has a list entry of 48 and
 /// its part of the table, which has 17 bytes a slot, and of the one of half as
 /// many slots that it grows from.
 pub const SIZE: u64 = BUCKETS.get() as u64 * 108;
 
-/// The sum of these parts.
-const _: () = assert!(SIZE >= BUCKETS.get() as u64 * 48 + (SLOTS + SLOTS / 2) as u64 * 17);
+const _: () = {
+    // Slots of the map's table after its only growth. It starts with half as
+    // many and holds entries in seven of eight.
+    let slots = 32 * 1024;
+    // A table with entries in at most half of the slots that it may use frees
+    // deleted ones in place; otherwise it would grow again.
+    assert!(BUCKETS.get() <= slots / 8 * 7 / 2);
+    assert!(SIZE >= BUCKETS.get() as u64 * 48 + (slots + slots / 2) as u64 * 17);
+};
 
 /// The key of a bucket: an IPv4 address, an IPv6 network, or all users of Unix
 /// sockets, with a length of 0.

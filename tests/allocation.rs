@@ -88,8 +88,10 @@ fn json() {
 /// Bytes that have been allocated since the beginning of a region.
 fn allocated(region: &Region<'_, System>) -> usize {
     let change = region.change();
-    let allocated = change.bytes_allocated.cast_signed() + change.bytes_reallocated;
-    allocated.try_into().unwrap()
+    let allocated = change.bytes_allocated;
+    allocated
+        .checked_add_signed(change.bytes_reallocated)
+        .unwrap()
 }
 
 /// Values of 16 KiB in which only the end counts: the client is found without

@@ -5,6 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::str;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -2,6 +2,7 @@
 //! request is answered once and in order, nothing follows an announced close,
 //! and the buffers stay within bounds.
 
+use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -2,6 +2,7 @@
 //! what is accepted is within the documented ranges.
 
 use std::ffi::OsString;
+use std::str;
 use std::time::Duration;
 
 use rendezvousd::cli::{self, Command, Flags};

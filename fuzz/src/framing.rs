@@ -5,6 +5,8 @@
 //! It waits for a head to be complete before it looks at it, so it finds
 //! later than the server that something is wrong, and never the reverse.
 
+use std::str;
+
 use rendezvousd::http::{FIELD_LIMIT, Framing, HEAD_LIMIT};
 
 /// The server's limit for a chunk-size line.

@@ -2,6 +2,7 @@
 //! grammar. Where a text departs from it there is no opinion.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str;
 
 use rendezvousd::http::Head;
 

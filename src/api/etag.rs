@@ -5,6 +5,8 @@
 //! write then fails with 412. Our tags name one exact revision, so what a
 //! proxy put around it can be ignored without confusing two.
 
+use std::str;
+
 use crate::http::Head;
 use crate::session::Revision;
 

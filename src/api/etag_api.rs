@@ -3,6 +3,8 @@
 //! code", in its text of 2024 that shipped clients speak. They differ in how a
 //! session is created and in what it takes; the rest is one.
 
+use std::str;
+
 use httpdate::HttpDate;
 use tiny_http::Method;
 
@@ -80,11 +82,10 @@ impl EtagApi<'_> {
             self.count_normalized(tag.repaired);
             return ProtocolResponse::new(protocol, state(plain(304), &session, now));
         }
-        if let Some(id) = id
-            && head.method == Method::Get
-            && session.is_untouched()
-        {
-            self.context.store.note_fetch(id);
+        if head.method == Method::Get && session.is_untouched() {
+            if let Some(id) = id {
+                self.context.store.note_fetch(id);
+            }
         }
         let response =
             state(plain(200), &session, now).field("Content-Type", session.content.media_type());

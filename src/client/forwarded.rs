@@ -3,6 +3,7 @@
 //! into a buffer of the caller's: clients may send 16 KiB of this.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str;
 
 /// The most hops looked at. More in a row are never proxies of one operator.
 pub(super) const MAX_HOPS: usize = 32;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::str;
 
 use ipnet::IpNet;
 
@@ -80,11 +81,11 @@ impl TrustedProxies {
         if self.include(peer) {
             scheme = last_of_list(fields.clone(), "X-Forwarded-Proto");
             named = last_of_list(fields.clone(), "X-Forwarded-Host");
-            if (scheme.is_none() || named.is_none())
-                && let Some(element) = last_value(fields, "Forwarded").and_then(last_element)
-            {
-                scheme = scheme.or_else(|| element.parameter("proto", &mut scheme_space));
-                named = named.or_else(|| element.parameter("host", &mut host_space));
+            if scheme.is_none() || named.is_none() {
+                if let Some(element) = last_value(fields, "Forwarded").and_then(last_element) {
+                    scheme = scheme.or_else(|| element.parameter("proto", &mut scheme_space));
+                    named = named.or_else(|| element.parameter("host", &mut host_space));
+                }
             }
         }
         let secure = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));

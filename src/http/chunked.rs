@@ -1,5 +1,7 @@
 //! The chunked transfer coding of request bodies (RFC 9112, section 7.1).
 
+use std::str;
+
 use super::rejection::Rejection;
 
 /// The longest chunk-size line, extensions included. No client sends

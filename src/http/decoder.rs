@@ -229,13 +229,13 @@ impl Decoder {
             Framing::Chunked => Coding::Chunked(Chunked::default()),
         };
         let front = head.length;
-        if let Coding::Length(length) = coding
-            && let Some(body) = bytes.get(front..front + length)
-        {
-            let response = respond(&Request { head, body });
-            self.consume(front + length);
-            self.empty_lines = 0;
-            return Ok(Status::Complete(response));
+        if let Coding::Length(length) = coding {
+            if let Some(body) = bytes.get(front..front + length) {
+                let response = respond(&Request { head, body });
+                self.consume(front + length);
+                self.empty_lines = 0;
+                return Ok(Status::Complete(response));
+            }
         }
         let continue_due = head.expects_continue && bytes.len() == front;
         self.state = State::Body(Body {

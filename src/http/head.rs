@@ -2,6 +2,7 @@
 //! forbids and `httparse` lets pass.
 
 use std::mem::MaybeUninit;
+use std::str;
 use std::str::FromStr;
 
 use httparse::{Header, Status};

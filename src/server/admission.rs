@@ -229,12 +229,12 @@ impl Connections {
     /// Forgets an open connection.
     fn forget(&mut self, token: Token) -> Option<ClientConnection> {
         let connection = self.open.remove(&token)?;
-        if let Some(client) = connection.client
-            && let Some(own) = self.by_client.get_mut(&client)
-        {
-            own.retain(|other| *other != token);
-            if own.is_empty() {
-                self.by_client.remove(&client);
+        if let Some(client) = connection.client {
+            if let Some(own) = self.by_client.get_mut(&client) {
+                own.retain(|other| *other != token);
+                if own.is_empty() {
+                    self.by_client.remove(&client);
+                }
             }
         }
         Some(connection)

@@ -351,13 +351,13 @@ impl<T: Transport> Connection<T> {
     }
 
     fn linger(&mut self, left: usize, input: &mut [u8]) -> io::Result<Next> {
-        if self.stream.is_readable()
-            && let Some(count) = self.stream.read(input)?
-        {
-            if count == 0 || count >= left {
-                return Ok(Next::Close);
+        if self.stream.is_readable() {
+            if let Some(count) = self.stream.read(input)? {
+                if count == 0 || count >= left {
+                    return Ok(Next::Close);
+                }
+                self.state = State::Lingering(left - count);
             }
-            self.state = State::Lingering(left - count);
         }
         Ok(if self.stream.is_readable() {
             Next::Reschedule

@@ -163,10 +163,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Address::Unix(path) = &self.address
-            && self.bound
-        {
-            let _ = fs::remove_file(path);
+        if self.bound {
+            if let Address::Unix(path) = &self.address {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }

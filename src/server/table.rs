@@ -123,17 +123,18 @@ impl ConnectionTable {
         let after = entry.connection.buffered();
         entry.buffered = after;
         let answered = entry.connection.answered_at() == Some(now);
-        if answered && let Some(permit) = &entry.permit {
-            permit.touch(now);
+        if answered {
+            if let Some(permit) = &entry.permit {
+                permit.touch(now);
+            }
         }
         self.buffered = self.buffered - before + after;
         if next == Next::Close {
             self.remove(token);
-        } else if answered
-            && !self.keep_alive.promote(&token)
-            && let Some(entry) = self.unserved.pop(&token)
-        {
-            self.keep_alive.put(token, entry);
+        } else if answered && !self.keep_alive.promote(&token) {
+            if let Some(entry) = self.unserved.pop(&token) {
+                self.keep_alive.put(token, entry);
+            }
         }
         Some(next)
     }

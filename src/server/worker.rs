@@ -192,9 +192,10 @@ impl<H: Handler> Worker<H> {
         if self.next_check.is_none_or(|check| deadline < check) {
             self.next_check = Some(deadline);
         }
-        while self.table.buffered() > self.buffer_limit
-            && let Some(largest) = self.table.largest()
-        {
+        while self.table.buffered() > self.buffer_limit {
+            let Some(largest) = self.table.largest() else {
+                break;
+            };
             self.evict(largest);
         }
     }

@@ -1,6 +1,7 @@
 //! The ids of sessions and of their revisions.
 
 use std::fmt;
+use std::str;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -100,7 +100,9 @@ struct Temporary {
 
 impl Temporary {
     fn create(beside: &Path) -> io::Result<Self> {
-        let path = beside.with_added_extension("new");
+        let mut path = beside.as_os_str().to_owned();
+        path.push(".new");
+        let path = PathBuf::from(path);
         // One that a crash has left, or a link that another user has made: what
         // stands there then is not opened, so it does not matter.
         let _ = fs::remove_file(&path);

@@ -30,6 +30,7 @@
 
 use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::str;
 
 use super::error::{LoadError, OLDEST_VERSION, VERSION};
 use super::stream::{Input, Summed};

@@ -56,7 +56,7 @@ impl Record {
         array::from_fn(|index| halves[index / 8][index % 8])
     }
 
-    fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+    fn from_bytes(bytes: &[u8]) -> Self {
         let half = |start| u64::from_le_bytes(array::from_fn(|index| bytes[start + index]));
         Self {
             name: half(0),
@@ -94,8 +94,8 @@ impl Records {
 
     pub(super) fn to_vec(&self) -> Vec<Record> {
         let bytes = self.0.to_vec();
-        let (records, _) = bytes.as_chunks();
-        records.iter().copied().map(Record::from_bytes).collect()
+        let records = bytes.chunks_exact(Record::SIZE);
+        records.map(Record::from_bytes).collect()
     }
 }
 

@@ -49,9 +49,7 @@ impl Store {
         } = &mut *inner;
         let session = inner::live(sessions, id, Concurrency::SequenceToken, now)
             .ok_or(SequenceError::NotFound)?;
-        if let Some(name) = name
-            && let Some(records) = transactions.get(&id)
-        {
+        if let Some((name, records)) = name.zip(transactions.get(&id)) {
             if let Some(record) = records.find(name) {
                 return outcome_of(record);
             }

@@ -143,10 +143,10 @@ fn conflicts(history: &[Event], makings: &[Making]) -> Result<(), &'static str> 
                 .is_none_or(|next| event.responded < next.invoked)
     };
     for event in history {
-        if let (None, Outcome::Conflict { expected }) = (event.transaction, event.outcome)
-            && all_the_time(event, expected)
-        {
-            return Err("a conflict without a cause");
+        if let (None, Outcome::Conflict { expected }) = (event.transaction, event.outcome) {
+            if all_the_time(event, expected) {
+                return Err("a conflict without a cause");
+            }
         }
     }
     Ok(())

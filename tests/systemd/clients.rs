@@ -106,7 +106,7 @@ impl Client {
                 Ok(stream) => stream,
                 Err(error) => break Err(format!("cannot connect: {error}")),
             };
-            if !used && self.counts.requests.is_multiple_of(2) {
+            if !used && self.counts.requests % 2 == 0 {
                 thread::sleep(DISTANCE);
             }
             match exchange(&mut stream, &request) {
