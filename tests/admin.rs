@@ -43,6 +43,30 @@ fn scrape(daemon: &Daemon) -> Metrics {
     Metrics::read(answer.text())
 }
 
+#[test]
+fn the_manual_explains_every_metric() {
+    let daemon = Daemon::start(&ADMIN);
+    let page = ask(&daemon, "GET", "/metrics");
+    let types = page.text().lines();
+    let types = types.filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut served: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(served.len() > 15, "{served:?}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/rendezvousd.8");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let section = manual.split("\n.SH METRICS\n").nth(1).unwrap();
+    let section = section.split("\n.SH ").next().unwrap();
+    let entries = section.split("\n.TP\n").skip(1);
+    let heads = entries.map(|entry| entry.lines().next().unwrap());
+    let mut explained: Vec<&str> = heads
+        .filter(|head| head.starts_with(".I"))
+        .flat_map(|head| head.split(' ').skip(1))
+        .filter(|word| !word.starts_with(['"', ',']))
+        .collect();
+    served.sort_unstable();
+    explained.sort_unstable();
+    assert_eq!(explained, served);
+}
+
 /// Scrapes until it is so.
 fn wait_until(daemon: &Daemon, so: impl Fn(&Metrics) -> bool) -> Metrics {
     let end = Instant::now() + PATIENCE;

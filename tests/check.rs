@@ -185,21 +185,19 @@ fn quoted<'a>(text: &'a str, call: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_readme_explains_every_line() {
+fn the_manual_explains_every_line() {
     let daemon = Daemon::start(&[]);
     let answer = page(&daemon, "/rendezvous/check");
     let mut titles = quoted(answer.text(), " line('");
     titles.extend(quoted(answer.text(), " step('"));
     assert!(titles.len() > 18, "{titles:?}");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let table = readme.split("\n| line |").nth(1).expect("the table");
-    let table = table.split("\n\n").next().unwrap();
-    let mut explained: Vec<&str> = table
-        .lines()
-        .skip(2)
-        .flat_map(|row| row.split('|').nth(1).unwrap().split(", "))
-        .map(str::trim)
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/rendezvousd.8");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let section = manual.split("\n.SH \"CHECK PAGE\"\n").nth(1).unwrap();
+    let section = section.split("\n.SH ").next().unwrap();
+    let entries = section.split("\n.TP\n").skip(1);
+    let mut explained: Vec<&str> = entries
+        .flat_map(|entry| entry.lines().next().unwrap().split(", "))
         .collect();
     titles.sort_unstable();
     titles.dedup();

@@ -141,15 +141,13 @@ fn a_connection_takes_as_much_memory_as_is_counted() {
 }
 
 #[test]
-fn what_a_client_may_have_is_what_the_readme_says() {
-    let readme = include_str!("../../../README.md");
-    let row = format!("| connections of one client | {CLIENT_CONNECTIONS};");
-    assert!(readme.contains(&row));
-    let row = format!(
-        "| buffers of all connections | {} MiB,",
-        BUFFER_MEMORY >> 20
-    );
-    assert!(readme.contains(&row));
+fn what_a_client_may_have_is_what_the_manual_says() {
+    let manual = include_str!("../../../systemd/rendezvousd.8");
+    let entry = format!("\n.TP\nconnections of one client\n{CLIENT_CONNECTIONS};");
+    assert!(manual.contains(&entry));
+    let mebibytes = BUFFER_MEMORY >> 20;
+    let entry = format!("\n.TP\nbuffers of all connections\n{mebibytes} MiB,");
+    assert!(manual.contains(&entry));
 }
 
 #[test]

@@ -163,24 +163,17 @@ fn a_refused_peer_that_never_stops_is_cut_off() {
     server.stop();
 }
 
-/// What the README promises.
 #[test]
-fn the_defaults_are_those_of_the_readme() {
-    let readme = include_str!("../../../README.md");
+fn the_defaults_are_those_of_the_manual() {
+    let manual = include_str!("../../../systemd/rendezvousd.8");
     let deadlines = Deadlines::default();
     for (what, deadline) in [
-        ("| a request, first byte to last |", deadlines.request),
-        (
-            "| an answer that the peer does not take |",
-            deadlines.answer,
-        ),
-        ("| a connection between requests |", deadlines.idle),
+        ("a request, first byte to last", deadlines.request),
+        ("an answer that the peer does not take", deadlines.answer),
+        ("a connection between requests", deadlines.idle),
     ] {
-        let row = readme
-            .lines()
-            .find(|line| line.starts_with(what))
-            .expect(what);
-        let said = format!("{what} {} s", deadline.as_secs());
-        assert!(row.starts_with(&said), "{row}");
+        let entry = format!("\n.TP\n{what}\n{} s", deadline.as_secs());
+        let after = manual.split(&entry).nth(1).expect(what);
+        assert!(after.starts_with(['.', ',']), "{what}");
     }
 }
