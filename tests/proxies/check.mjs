@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { chmodSync } from "node:fs";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:net";
@@ -36,12 +37,16 @@ const behaviours = {
     // What it may cache it asks for without conditions.
     "nginx hostile": { ...faithful, tag: (tag) => `W/${tag}`, poll: 200, encoding: "gzip" },
     "nginx auth": { ...faithful, slow: /^HTTP\/1.1 201 / },
+    "nginx extras": { ...faithful, slow: /^HTTP\/1.1 201 / },
     "caddy good": { ...faithful, keeps: true },
+    "caddy extras": { ...faithful, keeps: true },
     "caddy hostile": { ...faithful, keeps: true, encoding: "gzip" },
     "apache good": faithful,
+    "apache extras": faithful,
     "apache hostile": { ...faithful, tag: (tag) => tag.replace(/"$/, '-gzip"'), encoding: "gzip" },
     // It heeds `no-transform`.
     "haproxy good": faithful,
+    "haproxy extras": faithful,
     "haproxy hostile": faithful,
 };
 
@@ -88,7 +93,8 @@ setTimeout(() => {
 }, 170_000).unref();
 
 async function start() {
-    const flags = ["--listen", `127.0.0.1:${port}`, "--trusted-proxy", "127.0.0.1", "--log-level", "warn"];
+    const flags = ["--listen", `127.0.0.1:${port}`, "--listen", `unix:${directory}/socket`];
+    flags.push("--trusted-proxy", "127.0.0.1", "--trusted-proxy", "unix", "--log-level", "warn");
     flags.push("--create-burst", burst, "--create-rate", 1);
     flags.push("--state-file", `${directory}/state`, "--admin", `unix:${directory}/admin`);
     server = spawn(program, flags, { stdio: ["ignore", "ignore", "inherit"] });
@@ -99,7 +105,8 @@ async function start() {
             () => false,
         );
         socket.destroy();
-        if (up) return;
+        // As rendezvousd.socket has it: workers of nginx are nobody.
+        if (up) return chmodSync(`${directory}/socket`, 0o666);
         await sleep(50);
     }
     throw new Error("rendezvousd does not start");
@@ -119,6 +126,40 @@ async function stop() {
 }
 
 /// The checks
+
+/** Waits for proxies that look first whether the server is there. */
+async function checkHealth() {
+    await check("it is found to be up", async ({ device }) => {
+        const phone = device(1);
+        let status;
+        for (let tries = 0; tries < 100 && status !== 404; tries++) {
+            if (tries) await sleep(100);
+            ({ status } = await phone.ask("GET", "/rendezvous/none"));
+        }
+        assert.equal(status, 404);
+    }, ({ variant }) => variant === "extras");
+}
+
+async function checkExtras() {
+    const known = (...titles) => ({ title }) => titles.includes(title);
+    // More than 16 KiB in all, and no line longer than proxies take.
+    const long = "x".repeat(5000);
+    const cookies = { ...plain, "x-one": long, "x-two": long, cookie: `a=${"x".repeat(7000)}` };
+    await check("with other programs' cookies the head is too large", async ({ device }) => {
+        assert.equal((await device(1).ask("POST", "/rendezvous", cookies)).status, 431);
+    }, known("nginx good", "caddy good", "apache good"));
+    await check("cookies are dropped", async ({ device }) => {
+        (await device(1).ask("POST", "/rendezvous", cookies)).is(201);
+    }, known("nginx extras", "caddy extras", "apache extras"));
+    await check("what the homeserver does not advertise is added", async ({ device }) => {
+        const { unstable_features: features } = (await device(1).ask("GET", "/_matrix/client/versions")).json;
+        assert.deepEqual(features, { "org.matrix.msc4108": true, "org.matrix.e2e_cross_signing": true });
+    }, known("nginx extras", "apache extras"));
+    await check("it is not added where no proxy does", async ({ device }) => {
+        const { unstable_features: features } = (await device(1).ask("GET", "/_matrix/client/versions")).json;
+        assert.deepEqual(features, { "org.matrix.e2e_cross_signing": true });
+    }, known("caddy extras", "haproxy extras"));
+}
 
 async function checkFlows() {
     await check("the homeserver has what is not ours", async ({ device, title }) => {
@@ -208,17 +249,23 @@ async function checkForwarded() {
 async function checkWhoMayCreate() {
     const auth = ({ variant }) => variant === "auth";
     const create = { "content-type": "application/json", body: '{"data":"x"}' };
-    await check("who may create a session of MSC4388", async ({ device }) => {
+    await check("who may create a session of MSC4388", async ({ device, token }) => {
         const phone = device(1);
+        const refuses = async (status, code, ...request) => {
+            const refused = await phone.ask(...request);
+            assert.equal(refused.status, status);
+            assert.deepEqual(refused.values("access-control-allow-origin"), ["*"]);
+            assert.equal(refused.json.errcode, code);
+        };
+        const stranger = { authorization: "Bearer of nobody" };
         for (const path of [`${unstable}/io.element.msc4388/rendezvous`, "/_matrix/client/v1/rendezvous/"]) {
-            for (const token of [{}, { authorization: "Bearer of nobody" }]) {
-                const refused = await phone.ask("POST", path, { ...create, ...token });
-                assert.equal(refused.status, 401);
-                assert.deepEqual(refused.values("access-control-allow-origin"), ["*"]);
-                assert.equal(refused.json.errcode, "M_MISSING_TOKEN");
-            }
-            (await phone.ask("POST", path, { ...create, authorization: "Bearer of a user" })).is(200);
-            (await phone.ask("GET", path)).is(200);
+            await refuses(403, "M_FORBIDDEN", "POST", path, create);
+            await refuses(401, "M_UNKNOWN_TOKEN", "POST", path, { ...create, ...stranger });
+            await refuses(401, "M_UNKNOWN_TOKEN", "GET", path, stranger);
+            await refuses(200, undefined, "GET", path);
+            assert.deepEqual((await phone.ask("GET", path)).json, { create_available: false });
+            (await phone.ask("POST", path, { ...create, ...token })).is(200);
+            assert.deepEqual((await phone.ask("GET", path, token)).is(200).json, { create_available: true });
             (await phone.ask("OPTIONS", path)).is(204);
         }
     }, auth);
@@ -296,7 +343,9 @@ async function checkSlowBodies() {
 }
 
 await start();
+await checkHealth();
 await checkFlows();
+await checkExtras();
 await checkRefusals();
 await checkForwarded();
 await checkWhoMayCreate();

@@ -9,8 +9,8 @@
 #   start_proxy nginx good 8090 8008
 #                                   # prints the https port on 127.0.0.1
 #
-# The proxy is nginx, caddy, apache or haproxy; the variant good, hostile, or
-# with nginx auth. Its host name is matrix.example.org, its certificate is of
+# The proxy is nginx, caddy, apache or haproxy; the variant good, hostile, extras,
+# or with nginx auth. Its host name is matrix.example.org, its certificate is of
 # the authority in $proxies/tls/ca.pem.
 #
 # The configurations are what an operator has in place, with his ports and
@@ -101,12 +101,13 @@ in_background() {
     echo $! >"$directory/pid"
 }
 
-# A homeserver of a few answers; prints its port.
+# start_homeserver [silent]: a homeserver of a few answers, which advertises QR
+# sign-in unless it is silent; prints its port.
 start_homeserver() {
-    local directory=$proxies/homeserver port
+    local directory=$proxies/homeserver-${1-} port
     mkdir -p "$directory"
     port=$(free_port)
-    in_background "$directory" node "$proxies_source/homeserver.mjs" "$port"
+    in_background "$directory" node "$proxies_source/homeserver.mjs" "$port" "$@"
     await_port "$port" "$directory"
     echo "$port"
 }
@@ -122,6 +123,7 @@ source_of() {
 configuration() {
     sed -e "s/127\.0\.0\.1:8090/127.0.0.1:$backend/" \
         -e "s/127\.0\.0\.1:8008/127.0.0.1:$homeserver/" \
+        -e "s#/run/rendezvousd\.sock#$proxies/socket#" \
         -e "s#/etc/letsencrypt/live/matrix\.example\.org#$proxies/tls#" \
         -e "s#/etc/haproxy/matrix\.example\.org\.pem#$proxies/tls/haproxy.pem#" \
         -e "s#/var/cache/nginx#$directory#" \
@@ -187,7 +189,7 @@ start_apache() {
 Group nogroup'
     {
         for module in mpm_event authz_core ssl http2 proxy proxy_http headers setenvif env filter \
-            deflate brotli reqtimeout; do
+            deflate brotli substitute reqtimeout; do
             echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"
         done
         cat <<-END
