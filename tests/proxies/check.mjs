@@ -43,6 +43,7 @@ const behaviours = {
     "caddy hostile": { ...faithful, keeps: true, encoding: "gzip" },
     "apache good": faithful,
     "apache extras": faithful,
+    "apache waf": faithful,
     "apache hostile": { ...faithful, tag: (tag) => tag.replace(/"$/, '-gzip"'), encoding: "gzip" },
     // It heeds `no-transform`.
     "haproxy good": faithful,
@@ -155,6 +156,12 @@ async function checkExtras() {
         const { unstable_features: features } = (await device(1).ask("GET", "/_matrix/client/versions")).json;
         assert.deepEqual(features, { "org.matrix.msc4108": true, "org.matrix.e2e_cross_signing": true });
     }, known("nginx extras", "apache extras"));
+    await check("the firewall refuses elsewhere what it lets through here", async ({ device }) => {
+        for (const method of ["PUT", "DELETE"]) {
+            assert.equal((await device(1).ask(method, "/_matrix/client/v3/x", plain)).status, 403);
+        }
+        assert.equal((await device(1).ask("POST", "/_matrix/client/v3/x", plain)).status, 403);
+    }, known("apache waf"));
     await check("it is not added where no proxy does", async ({ device }) => {
         const { unstable_features: features } = (await device(1).ask("GET", "/_matrix/client/versions")).json;
         assert.deepEqual(features, { "org.matrix.e2e_cross_signing": true });

@@ -10,7 +10,7 @@
 #                                   # prints the https port on 127.0.0.1
 #
 # The proxy is nginx, caddy, apache or haproxy; the variant good, hostile, extras,
-# or with nginx auth. Its host name is matrix.example.org, its certificate is of
+# with nginx auth or with apache waf. Its host name is matrix.example.org, its certificate is of
 # the authority in $proxies/tls/ca.pem.
 #
 # The configurations are what an operator has in place, with his ports and
@@ -35,6 +35,13 @@ install_proxies() {
     [ ${#missing[@]} -gt 0 ] || return 0
     echo "installing ${missing[*]}" >&2
     without_services "${missing[@]}" || proxies_die "cannot install ${missing[*]}"
+}
+
+# Apache's web application firewall and its usual rules.
+install_firewall() {
+    [ -e /usr/lib/apache2/modules/mod_security2.so ] && [ -e /usr/share/modsecurity-crs ] && return
+    echo 'installing mod_security' >&2
+    without_services libapache2-mod-security2 modsecurity-crs || proxies_die 'cannot install mod_security'
 }
 
 # Debian's way to say that no service starts, for as long as it takes; a file
@@ -126,7 +133,7 @@ configuration() {
         -e "s#/run/rendezvousd\.sock#$proxies/socket#" \
         -e "s#/etc/letsencrypt/live/matrix\.example\.org#$proxies/tls#" \
         -e "s#/etc/haproxy/matrix\.example\.org\.pem#$proxies/tls/haproxy.pem#" \
-        -e "s#/var/cache/nginx#$directory#" \
+        -e "s#/var/cache/\(nginx\|modsecurity\)#$directory#" \
         -e "s/listen 443/listen 127.0.0.1:$port/" \
         -e "s/bind :443/bind 127.0.0.1:$port/" \
         -e "s/\*:443/*:$port/" "$(source_of "$name" "$variant")"
@@ -184,12 +191,13 @@ start_caddy() {
 }
 
 start_apache() {
-    local module user=
+    local module user= firewall=
+    [ "$variant" != waf ] || firewall='unique_id security2'
     [ "$(id -u)" != 0 ] || user='User nobody
 Group nogroup'
     {
         for module in mpm_event authz_core ssl http2 proxy proxy_http headers setenvif env filter \
-            deflate brotli substitute reqtimeout; do
+            deflate brotli substitute reqtimeout $firewall; do
             echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"
         done
         cat <<-END
