@@ -1,16 +1,33 @@
-//! What the README shows is what happens.
+//! What the README and the documents that it points to say is so.
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use common::{Daemon, program};
 
+/// The documents beside what they describe.
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "systemd/README.md",
+    "tests/README.md",
+    "tests/attack/README.md",
+    "tests/bench/README.md",
+    "tests/proxies/README.md",
+    "fuzz/README.md",
+];
+
+fn read(path: &str) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    fs::read_to_string(format!("{root}{path}")).expect(path)
+}
+
 /// The README's block that begins with this line, without its fences.
 fn block(fence: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(path).unwrap();
+    let readme = read("README.md");
     let opening = format!("\n{fence}\n");
     let mut blocks = readme.split(&opening).skip(1);
     let block = blocks.next().expect(fence).split("\n```").next().unwrap();
@@ -19,11 +36,70 @@ fn block(fence: &str) -> String {
 }
 
 #[test]
-fn the_flags_are_those_that_help_prints() {
-    let mut command = Command::new(program());
-    let output = command.arg("--help").output().unwrap();
+fn it_is_read_in_ten_minutes() {
+    assert!(read("README.md").lines().count() <= 300);
+}
+
+#[test]
+fn the_flags_that_it_names_exist() {
+    let output = Command::new(program()).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(block("```text"), help.trim_end());
+    let readme = read("README.md");
+    let section = readme.split("\n## Flags that people set\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let flags: Vec<&str> = rows
+        .flat_map(|row| row.split('`').next().unwrap().split(' '))
+        .filter(|word| word.starts_with("--"))
+        .collect();
+    assert!(flags.len() > 5, "{flags:?}");
+    for flag in flags {
+        assert!(help.contains(&format!("\n  {flag} ")), "{flag}");
+    }
+}
+
+/// What GitHub makes of a heading for links to it.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    let text: String = heading.chars().filter(kept).collect();
+    text.to_lowercase().replace(' ', "-")
+}
+
+fn anchors(path: &str) -> BTreeSet<String> {
+    let text = read(path);
+    let lines = text.lines().filter(|line| line.starts_with("##"));
+    lines
+        .map(|line| anchor(line.trim_start_matches('#').trim()))
+        .collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for document in DOCUMENTS {
+        let text = read(document);
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            if target.starts_with("https://") {
+                continue;
+            }
+            links += 1;
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = match path {
+                "" => root.join(document),
+                _ => root.join(document).parent().unwrap().join(path),
+            };
+            let file = file.canonicalize();
+            let file = file.unwrap_or_else(|error| panic!("{document}: {target}: {error}"));
+            if !heading.is_empty() {
+                let path = file.strip_prefix(root.canonicalize().unwrap()).unwrap();
+                let known = anchors(path.to_str().unwrap());
+                assert!(known.contains(heading), "{document}: {target}: {known:?}");
+            }
+        }
+    }
+    assert!(links > 20, "{links}");
 }
 
 #[test]
@@ -49,7 +125,7 @@ fn transcript() -> Vec<(String, String)> {
 fn the_transcript_of_a_meeting_is_what_curl_shows() {
     let daemon = Daemon::start(&[]);
     let steps = transcript();
-    assert!(steps.iter().filter(|(_, shown)| !shown.is_empty()).count() > 6);
+    assert!(steps.iter().filter(|(_, shown)| !shown.is_empty()).count() > 5);
     let script: Vec<&str> = steps.iter().map(|(command, _)| command.as_str()).collect();
     let script = script.join("\necho @@@\n");
     assert!(script.contains("127.0.0.1:8090"));
@@ -72,14 +148,23 @@ fn the_transcript_of_a_meeting_is_what_curl_shows() {
     }
 }
 
-/// Whole configurations that `tests/proxies/run` starts the real proxies with.
-const CONFIGURATIONS: [(&str, &str); 5] = [
-    ("nginx", "good/nginx.conf"),
-    ("nginx", "auth/nginx.conf"),
-    ("caddy", "good/Caddyfile"),
-    ("apache", "good/apache.conf"),
-    ("haproxy", "good/haproxy.cfg"),
+/// Whole configurations that `tests/proxies/run` starts the real proxies with, and
+/// how many blocks of the documents are parts of each.
+const CONFIGURATIONS: [(&str, &str, usize); 10] = [
+    ("nginx", "good/nginx.conf", 1),
+    ("nginx", "extras/nginx.conf", 2),
+    ("nginx", "auth/nginx.conf", 1),
+    ("caddy", "good/Caddyfile", 1),
+    ("caddy", "extras/Caddyfile", 1),
+    ("apache", "good/apache.conf", 1),
+    ("apache", "extras/apache.conf", 1),
+    ("apache", "waf/apache.conf", 1),
+    ("haproxy", "good/haproxy.cfg", 1),
+    ("haproxy", "extras/haproxy.cfg", 1),
 ];
+
+/// The end of a heading above what is shown untried.
+const UNTRIED: &str = "(not run here)";
 
 /// What lines of such a configuration begin with, if it sends requests to us.
 const ROUTES: [&str; 5] = [
@@ -97,40 +182,52 @@ fn lines(text: &str) -> String {
         .collect::<String>()
 }
 
+/// Fenced blocks of a document, with their language and the heading above.
+fn blocks(document: &str) -> Vec<(String, String, String)> {
+    let mut blocks = Vec::new();
+    let (mut heading, mut open) = (String::new(), None);
+    for line in read(document).lines() {
+        if let Some(language) = line.trim_start().strip_prefix("```") {
+            match open.take() {
+                Some(block) => blocks.push(block),
+                None => open = Some((language.to_owned(), heading.clone(), String::new())),
+            }
+        } else if let Some((.., block)) = &mut open {
+            block.extend([line, "\n"]);
+        } else if line.starts_with('#') {
+            line.clone_into(&mut heading);
+        } else {
+            let route = ROUTES.iter().any(|word| line.trim().starts_with(word));
+            assert!(!route, "{document}: for which proxy? {line}");
+        }
+    }
+    assert!(open.is_none(), "{document}: a block does not end");
+    blocks
+}
+
 #[test]
 fn every_line_for_a_proxy_is_one_that_a_real_one_was_tried_with() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    let read = |path: &str| fs::read_to_string(format!("{root}{path}")).expect(path);
-    let files = CONFIGURATIONS.map(|(kind, path)| {
+    let files = CONFIGURATIONS.map(|(kind, path, _)| {
         let text = lines(&read(&format!("tests/proxies/{path}")));
         (kind, path, text)
     });
-    let readme = read("README.md");
     let mut shown: Vec<&str> = Vec::new();
-    let mut fence: Option<&str> = None;
-    let mut block = String::new();
-    for line in readme.lines() {
-        let Some(language) = line.trim_start().strip_prefix("```") else {
-            let route = ROUTES.iter().any(|word| line.trim().starts_with(word));
-            let kind = fence.filter(|fence| files.iter().any(|(kind, ..)| kind == fence));
-            assert!(!route || kind.is_some(), "for which proxy? {line}");
-            block.extend([line, "\n"]);
-            continue;
-        };
-        if let Some(fence) = fence.take() {
-            let of_kind = files.iter().filter(|(kind, ..)| *kind == fence);
-            let block = lines(&std::mem::take(&mut block));
+    for document in ["README.md", "tests/proxies/README.md"] {
+        for (language, heading, block) in blocks(document) {
+            if heading.ends_with(UNTRIED) {
+                continue;
+            }
+            let of_kind = files.iter().filter(|(kind, ..)| *kind == language);
+            let block = lines(&block);
             let found = of_kind.clone().find(|(.., text)| text.contains(&block));
-            let path = found.map(|(_, path, _)| *path);
-            assert!(of_kind.count() == 0 || path.is_some(), "{fence}:\n{block}");
-            shown.extend(path);
-        } else {
-            fence = Some(language);
-            block.clear();
+            let routes = ROUTES.iter().any(|word| block.contains(word));
+            let must = routes || of_kind.count() > 0;
+            assert!(!must || found.is_some(), "{document}: {language}:\n{block}");
+            shown.extend(found.map(|(_, path, _)| *path));
         }
     }
-    shown.sort_unstable();
-    let mut all = CONFIGURATIONS.map(|(_, path)| path);
-    all.sort_unstable();
-    assert_eq!(shown, all, "each is shown once");
+    for (_, path, times) in CONFIGURATIONS {
+        let count = shown.iter().filter(|shown| **shown == path).count();
+        assert_eq!(count, times, "blocks from {path}");
+    }
 }

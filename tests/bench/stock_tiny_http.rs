@@ -1,7 +1,7 @@
-//! The same store behind a stock `tiny_http::Server`, for the README's
-//! section on why we do not face the network with it, and for its figures:
-//! create, read, poll, write and delete as MSC3886 has them, with the header
-//! fields that rendezvousd sends; four threads, no limits beyond tiny_http's
+//! The same store behind a stock `tiny_http::Server`, for the figures in
+//! README.md beside this file and its section on why we do not face the network
+//! with it: create, read, poll, write and delete as MSC3886 has them, with the
+//! header fields that rendezvousd sends; four threads, no limits beyond tiny_http's
 //! own. Not for use.
 //!
 //! `cargo run --release --example stock-tiny-http -- 127.0.0.1:8091 [SESSIONS]`
