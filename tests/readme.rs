@@ -76,12 +76,15 @@ fn anchors(path: &str) -> BTreeSet<String> {
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A packed crate has no fuzzers: they are a crate of their own.
+    let is_packed = !root.join("fuzz").is_dir();
+    let is_left_out = |path: &str| is_packed && path.contains("fuzz/");
     let mut links = 0;
-    for document in DOCUMENTS {
+    for document in DOCUMENTS.into_iter().filter(|path| !is_left_out(path)) {
         let text = read(document);
         for rest in text.split("](").skip(1) {
             let target = rest.split(')').next().unwrap();
-            if target.starts_with("https://") {
+            if target.starts_with("https://") || is_left_out(target) {
                 continue;
             }
             links += 1;
