@@ -4,6 +4,7 @@ happens, a line of JSON each."""
 import asyncio
 import json
 import os
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,22 +25,31 @@ class Device:
 
     def __init__(self, kind, homeserver, log):
         self.kind, self.homeserver, self.log = kind, homeserver, log
-        self.process = None
+        self.events = asyncio.Queue()
+        self.failure = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(
-            *command(self.kind),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=open(self.log, "ab"),
-            limit=1 << 20,
-        )
+        with open(self.log, "ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *command(self.kind), stdin=PIPE, stdout=PIPE, stderr=log, limit=1 << 20
+            )
+        self.reader = asyncio.create_task(self.read())
         return self
 
     async def __aexit__(self, *_):
+        self.reader.cancel()
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+
+    async def read(self):
+        while line := await self.process.stdout.readline():
+            event = json.loads(line) | {"at": asyncio.get_running_loop().time()}
+            if event["event"] == "failed":
+                break
+            self.events.put_nowait(event)
+        reason = event["reason"] if line else f"it ended: {Path(self.log).read_text()[-2000:]}"
+        self.failure.set_result(Failed(f"{self.kind}: {reason}"))
 
     def tell(self, do=None, **fields):
         """Gives a command, or an answer to what the device asked."""
@@ -48,15 +58,27 @@ class Device:
 
     async def hear(self, name):
         """The next event of this name, with the time when it came."""
-        while line := await self.process.stdout.readline():
-            event = json.loads(line) | {"at": asyncio.get_running_loop().time()}
-            if event["event"] == name:
-                return event
-            if event["event"] == "failed":
-                raise Failed(f"{self.kind}: {event['reason']}")
-        raise Failed(f"{self.kind} ended: {Path(self.log).read_text()[-2000:]}")
+        return await unless_failed(self.next(name), self)
+
+    async def next(self, name):
+        while (event := await self.events.get())["event"] != name:
+            pass
+        return event
 
     async def ask(self, do, **fields):
         """A command whose answer has its name."""
         self.tell(do, **fields)
         return await self.hear(do)
+
+
+async def unless_failed(waiting, *devices):
+    """What is waited for, unless one of the devices fails before."""
+    waiting = asyncio.ensure_future(waiting)
+    failures = [device.failure for device in devices]
+    try:
+        await asyncio.wait([waiting, *failures], return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            return waiting.result()
+        raise next(failure.result() for failure in failures if failure.done())
+    finally:
+        waiting.cancel()

@@ -47,6 +47,7 @@ class Faults:
 
     def __init__(self, target):
         self.target = int(target.rsplit(":", 1)[1])
+        self.tasks = set()
         self.reset(None)
 
     def reset(self, fault):
@@ -54,12 +55,20 @@ class Faults:
         self.polled = asyncio.Event()  # once there was nothing new
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_):
         self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def accept(self, reader, writer):
+        task = asyncio.create_task(self.serve(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def serve(self, reader, writer):
         try:
@@ -91,6 +100,7 @@ class Faults:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.target)
         try:
             request.set("x-forwarded-host", request.get("host"))
+            request.set("x-forwarded-for", "127.0.0.1")
             request.set("connection", "close")
             writer.write(request.bytes())
             return await read(reader, lambda first: any(f" {status}" in first for status in (204, 304)))

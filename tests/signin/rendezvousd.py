@@ -32,14 +32,11 @@ class Rendezvousd:
         self.process = await asyncio.create_subprocess_exec(
             "sh", "-c", line, pass_fds=[self.socket.fileno()], stderr=open(self.log, "ab")
         )
-        for _ in range(200):
-            if self.process.returncode is not None:
-                break
+        while True:
             try:
                 return await self.counters()
             except OSError:
                 await asyncio.sleep(0.05)
-        raise RuntimeError(f"rendezvousd does not start: {self.log.read_text()[-2000:]}")
 
     async def stop(self):
         if self.process.returncode is None:
@@ -62,6 +59,8 @@ class Rendezvousd:
         return before
 
     async def counters(self):
+        if self.process.returncode is not None:
+            raise RuntimeError(f"rendezvousd has ended: {self.log.read_text()[-2000:]}")
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(self.metrics, timeout=5).read().decode())
         return Counters({(name, labels): float(value) for name, labels, value in SAMPLE.findall(text)})
 

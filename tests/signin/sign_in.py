@@ -5,7 +5,7 @@ import asyncio
 from dataclasses import dataclass
 
 import browser
-from device import Device, Failed
+from device import Device, Failed, unless_failed
 from homeserver import NAME
 
 # How long the device that is left alone is watched.
@@ -62,6 +62,10 @@ def session_of(code):
 
 async def meet(new, old, shows, home, person):
     """From the code to the check code; the time at which the code was scanned."""
+    return await unless_failed(channel(new, old, shows, home, person), new, old)
+
+
+async def channel(new, old, shows, home, person):
     shower, scanner = (new, old) if shows == "new" else (old, new)
     part = {new: "new", old: "old"}
     shower.tell("show", **{"as": part[shower]})
@@ -80,11 +84,16 @@ async def meet(new, old, shows, home, person):
 async def sign_in(new, old, shows, home, person):
     """A sign-in to its end; the seconds from scanned to signed in with the secrets."""
     start = await meet(new, old, shows, home, person)
+    done = await unless_failed(grant(new, old, person), new, old)
+    return done["at"] - start
+
+
+async def grant(new, old, person):
     asked = await old.hear("consent")
     await person.once_asked()
     await browser.answer(asked["url"], person.user)
     done, _ = await asyncio.gather(new.hear("done"), old.hear("done"))
-    return done["at"] - start
+    return done
 
 
 async def verify(new, trusting, person):

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import shlex
+import shutil
 import statistics
 import sys
 import tempfile
@@ -132,9 +133,10 @@ class Run:
                     proxy.reset(fault)
                     case = Case(kind, kind, "new")
                     end = await self.spoiled(case, home, proxy)
+                    await server.counters()  # it must still be there
                     good = (end is None) == (fault is None) and bool(proxy.applied) == (fault is not None)
                     verdict = "" if good else "  FAILED: not as it must be"
-                    print(f"{kind:4}  {what:32}  {end or 'signed in'}{verdict}", flush=True)
+                    print(f"{kind:4}  {what:32}  {(end or 'signed in')[:80]}{verdict}", flush=True)
                     self.failed += [] if good else [f"{kind} {what}"]
         await server.forget()
 
@@ -191,24 +193,29 @@ def miscounted(case, counters):
     return None
 
 
-async def main():
-    chosen_options = options()
-    cases = chosen(chosen_options.quick, chosen_options.only, chosen_options.rendezvous)
-    with contextlib.nullcontext(tempfile.mkdtemp(prefix="signin")) as directory:
-        Path(directory).chmod(0o755)
-        run = Run(chosen_options, Path(directory))
-        for route, group in groupby(cases, lambda case: case.route):
-            await run.route(route, list(group))
-        if not chosen_options.only and chosen_options.rendezvous == "rendezvousd":
-            await run.calibrate()
+async def play_all(run, cases):
+    for route, group in groupby(cases, lambda case: case.route):
+        await run.route(route, list(group))
+    if not run.options.only and run.options.rendezvous == "rendezvousd":
+        await run.calibrate()
     if run.times:
         median, least, most = statistics.median(run.times), min(run.times), max(run.times)
         print(f"from scan to signed in, {len(run.times)} sign-ins: median {median:.2f} s, {least:.2f} to {most:.2f} s")
+
+
+def main():
+    run_options = options()
+    cases = chosen(run_options.quick, run_options.only, run_options.rendezvous)
+    work = Path(tempfile.mkdtemp(prefix="signin-"))
+    work.chmod(0o755)
+    run = Run(run_options, work)
+    asyncio.run(play_all(run, cases))
     if run.failed or not cases:
-        print("FAILED: " + ("; ".join(run.failed) or "no such case"), file=sys.stderr)
+        print("\n  ".join(["FAILED:", *(run.failed or ["no such case"]), f"logs are in {work}"]), file=sys.stderr)
         sys.exit(1)
+    shutil.rmtree(work)
     print("whole sign-ins: all is well")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
