@@ -65,6 +65,7 @@ class Homeserver:
         """`rendezvous` is the URL of one, or None for the homeserver's own."""
         self.route, self.rendezvous, self.work = route, rendezvous, work
         self.processes = []
+        self.shown = []  # the sessions in the codes of a case
         self.synapse = f"http://127.0.0.1:{free_port()}"
         self.mas = f"http://127.0.0.1:{free_port()}"
         self.base = self.synapse  # what clients use
@@ -94,6 +95,11 @@ class Homeserver:
             if process.returncode is None:
                 process.terminate()
             await process.wait()
+
+    def early_polls(self):
+        """How often a device asked for its token before the user had agreed; each
+        costs it the authorization server's interval."""
+        return (self.work / "mas.log").read_text().count("authorization_pending")
 
     async def start_mas(self):
         port = self.mas.rsplit(":", 1)[1]

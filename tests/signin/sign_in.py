@@ -70,7 +70,8 @@ async def channel(new, old, shows, home, person):
     part = {new: "new", old: "old"}
     shower.tell("show", **{"as": part[shower]})
     code = (await shower.hear("code"))["code"]
-    check(session_of(code).startswith(home.sessions), f"the code names {session_of(code)}, not {home.sessions}")
+    home.shown.append(session_of(code))
+    check(home.shown[-1].startswith(home.sessions), f"the code names {home.shown[-1]}, not {home.sessions}")
     await person.before_scan()
     start = asyncio.get_running_loop().time()
     scanner.tell("scan", code=code, **{"as": part[scanner]})
