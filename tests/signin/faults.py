@@ -52,7 +52,7 @@ class Faults:
 
     def reset(self, fault):
         self.fault, self.applied, self.writes, self.tags = fault, 0, 0, []
-        self.polled = asyncio.Event()  # once there was nothing new
+        self.vain, self.polled = False, asyncio.Event()  # after a poll in vain
 
     async def __aenter__(self):
         self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
@@ -91,8 +91,9 @@ class Faults:
                 fields = [("etag", '"lost"'), ("content-length", "0")]
                 return Message("HTTP/1.1 202 Accepted", fields, b"")
         response = await self.forward(request)
-        if " 304" in response.first:
+        if self.vain:
             self.polled.set()
+        self.vain = self.vain or " 304" in response.first
         self.spoil(method, response)
         return response
 

@@ -15,9 +15,9 @@ REFRESH = "refresh_token"
 # Both names of a scope are in use: that of the specification and MSC2967's.
 API = ("urn:matrix:client:api:*", "urn:matrix:org.matrix.msc2967.client:api:*")
 DEVICE_SCOPE = re.compile(r"urn:matrix:(?:org\.matrix\.msc2967\.)?client:device:([^ ]{1,255})")
-# The least that RFC 8628 lets a server ask for in whole seconds. The service's
-# own is 5, which would hide what the rendezvous takes.
-INTERVAL = 1
+# Seconds between a device's polls for its token. The service's own 5 would hide what
+# the rendezvous takes, and even 1 is added or not by who is first, device or user.
+INTERVAL = 0
 GRANT_LIFE = 300
 TOKEN_LIFE = 300
 

@@ -96,11 +96,6 @@ class Homeserver:
                 process.terminate()
             await process.wait()
 
-    def early_polls(self):
-        """How often a device asked for its token before the user had agreed; each
-        costs it the authorization server's interval."""
-        return (self.work / "mas.log").read_text().count("authorization_pending")
-
     async def start_mas(self):
         port = self.mas.rsplit(":", 1)[1]
         script = str(HERE / "mas.py")

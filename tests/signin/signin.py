@@ -65,7 +65,7 @@ class Run:
 
     async def case(self, case, home, server):
         """One case on a rendezvousd of its own, and its line."""
-        earlier, polls = [], home.early_polls()
+        earlier = []
         home.shown.clear()
         if server:
             await server.start()
@@ -80,9 +80,7 @@ class Run:
             self.failed.append(case.name)
         if server:
             await server.forget()
-        early = home.early_polls() - polls
-        notes = [counted] + ([f"{early} early token polls"] if early and case.outcome == SIGNED_IN else [])
-        print(f"{case.name:68}{result}  {', '.join(filter(None, notes))}".rstrip(), flush=True)
+        print(f"{case.name:68}{result}  {counted}".rstrip(), flush=True)
 
     async def play(self, case, home, server, earlier):
         """The sign-ins of a case; how long each took."""
@@ -142,7 +140,7 @@ class Run:
         """How a sign-in ends; none if it is well."""
         person = self.person()
         if proxy.fault == "etag":
-            # Only a poll in vain shows this one.
+            # Only a poll after one in vain shows this.
             person.before_scan = proxy.polled.wait
         async with contextlib.AsyncExitStack() as devices:
             old = await devices.enter_async_context(ready(first_device(case.old, home, person.user)))
