@@ -7,13 +7,12 @@ import os
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-SCRIPT = HERE.parent / "sdk/msc4108/device.mjs"
+SCRIPT = Path(__file__).resolve().parents[1] / "sdk/msc4108/device.mjs"
 
 
 def command(kind):
-    # run has built it, and names it.
-    return {"rust": [os.environ.get("SIGNIN_CLIENT")], "js": ["node", str(SCRIPT)]}[kind]
+    # run has built the one in Rust, and names it.
+    return [os.environ["SIGNIN_CLIENT"]] if kind == "rust" else ["node", str(SCRIPT)]
 
 
 class Failed(Exception):

@@ -27,6 +27,15 @@ class Rendezvousd:
         ]  # fmt: skip
         self.process = None
 
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_):
+        """Stops for good: the next start knows no sessions."""
+        await self.stop()
+        self.state.unlink(missing_ok=True)
+
     async def start(self):
         # The protocol of inherited sockets wants number 3 and the process's own id.
         line = f'exec 3<&{self.socket.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {shlex.join(self.arguments)}'
@@ -53,11 +62,6 @@ class Rendezvousd:
         except urllib.error.HTTPError as response:
             if response.status != 404:
                 raise
-
-    async def forget(self):
-        """Stops for good: the next start knows no sessions."""
-        await self.stop()
-        self.state.unlink(missing_ok=True)
 
     async def restart(self):
         """A new process takes over the sessions; the counters of the old one, without

@@ -2,12 +2,15 @@
 they show from one to the other."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import browser
 from device import Device, Failed, unless_failed
 from homeserver import NAME
 
+# A sign-in takes some seconds; this finds one that hangs.
+PATIENCE = 90
 # How long the device that is left alone is watched.
 ALONE = 3
 
@@ -19,6 +22,10 @@ class Wrong(Exception):
 def check(condition, what):
     if not condition:
         raise Wrong(what)
+
+
+# What a sign-in can end with that is not well.
+FAILURES = (Wrong, Failed, TimeoutError)
 
 
 async def nothing():
@@ -37,18 +44,21 @@ class Person:
     once_asked: object = nothing
 
 
-async def first_device(kind, home, user):
-    """A signed-in device, the first of a new account."""
-    device = await Device(kind, home.base, home.work / "devices.log").__aenter__()
-    try:
-        device.tell("first")
-        page = await device.hear("browse")
-        device.tell(callback=await browser.answer(page["url"], user))
-        await device.hear("ready")
-    except BaseException:
-        await device.__aexit__()
-        raise
-    return device
+def new_device(kind, home):
+    """A device that nobody has signed in on."""
+    return Device(kind, home.base, home.work / "devices.log")
+
+
+@asynccontextmanager
+async def pair(new, old, home, user):
+    """A new device, and an old one that is the first of a new account."""
+    async with new_device(old, home) as first, new_device(new, home) as second:
+        async with asyncio.timeout(PATIENCE):
+            first.tell("first")
+            page = await first.hear("browse")
+            first.tell(callback=await browser.answer(page["url"], user))
+            await first.hear("ready")
+        yield second, first
 
 
 def session_of(code):

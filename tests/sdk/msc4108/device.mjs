@@ -19,8 +19,8 @@ import {
 
 const CALLBACK = "https://client.example.org/callback";
 const REGISTRATION = { client_uri: "https://client.example.org/", redirect_uris: [CALLBACK], application_type: "web" };
-// A device list arrives with one of the first syncs.
-const TRUST_WITHIN = 10_000;
+// A list of devices and their keys arrives with one of the first syncs.
+const TOLD_WITHIN = 10_000;
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const say = (event) => writeSync(1, `${JSON.stringify(event)}\n`);
@@ -70,9 +70,10 @@ const failed = (reason) => say({ event: "reason", reason });
 
 /** Shows a code and takes the check code, as an app does. */
 async function show(old) {
-    const start = old ? linkNewDeviceByGeneratingQR(asUrl(client), failed, new AbortController().signal)
-        : signInByGeneratingQR(createClient({ baseUrl: homeserver }), failed, new AbortController().signal);
-    const flow = await start;
+    const { signal } = new AbortController();
+    const flow = old
+        ? await linkNewDeviceByGeneratingQR(asUrl(client), failed, signal)
+        : await signInByGeneratingQR(createClient({ baseUrl: homeserver }), failed, signal);
     say({ event: "code", code: [...flow.code] });
     await flow.negotiateProtocols();
     say({ event: "scanned" });
@@ -126,12 +127,22 @@ async function login(flow) {
     await client.getCrypto().checkKeyBackupAndEnable();
 }
 
+/** Whether a device of this account is verified, once a sync has told of its keys. */
+async function verified(device) {
+    const until = Date.now() + TOLD_WITHIN;
+    for (;;) {
+        const status = await client.getCrypto().getDeviceVerificationStatus(client.getUserId(), device);
+        if (status?.crossSigningVerified && status.signedByOwner) return true;
+        if (Date.now() > until) return false;
+        await pause(50);
+    }
+}
+
 /** Says who this device is, what it has and what it thinks of itself. */
 async function report() {
     const { user_id: user, device_id: device } = await client.whoami();
     const crypto = client.getCrypto();
     const { privateKeysCachedLocally: keys } = await crypto.getCrossSigningStatus();
-    const status = await crypto.getDeviceVerificationStatus(user, device);
     const version = await crypto.getActiveSessionBackupVersion();
     say({
         event: "report",
@@ -139,20 +150,8 @@ async function report() {
         device,
         secrets: [keys.masterKey, keys.selfSigningKey, keys.userSigningKey],
         backup: version !== null && (await crypto.getSessionBackupPrivateKey()) !== null,
-        verified: status.crossSigningVerified && status.signedByOwner,
+        verified: await verified(device),
     });
-}
-
-/** Says whether another device of this account is trusted, once a sync has told of it. */
-async function trust(device) {
-    const until = Date.now() + TRUST_WITHIN;
-    let status;
-    do {
-        status = await client.getCrypto().getDeviceVerificationStatus(client.getUserId(), device);
-        if (status?.crossSigningVerified) break;
-        await pause(50);
-    } while (Date.now() < until);
-    say({ event: "trust", trusted: Boolean(status?.crossSigningVerified && status.signedByOwner) });
 }
 
 // The SDK asks for node 22; this is all that 20 lacks.
@@ -173,7 +172,7 @@ for (let command = await heard(); command; command = await heard()) {
         show: () => show(old),
         scan: () => scan(old, command.code),
         report,
-        trust: () => trust(command.device),
+        trust: async () => say({ event: "trust", trusted: await verified(command.device) }),
     };
     await actions[command.do]().catch((error) => say({ event: "failed", reason: String(error) }));
 }

@@ -43,7 +43,9 @@ async fn obey(
     commands: &mut Commands,
 ) -> Result<(), Failure> {
     if client.is_none() {
-        let homeserver = command["homeserver"].as_str().ok_or("no homeserver is named")?;
+        let homeserver = command["homeserver"]
+            .as_str()
+            .ok_or("no homeserver is named")?;
         *client = Some(account::connect(homeserver).await?);
     }
     let client = client.as_ref().expect("connected above");
