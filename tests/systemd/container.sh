@@ -25,25 +25,16 @@ build() {
     done
 }
 
-# A minimal Debian of the machine's own release, from its own mirrors.
-make_root() {
-    local codename sources
+# A minimal Debian of the machine's own release.
+make_machine() {
+    local codename
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
     root=$cache/$codename
-    [ -d "$root" ] && return
-    sources=$(apt-get indextargets --format \
-        '$(ORIGIN) deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        sed -n "/ $codename/s/^Debian //p")
-    [ -n "$sources" ] || die "no mirror of Debian $codename among the sources of apt"
-    echo "making a root file system of Debian $codename"
-    rm -rf "$root.new" && mkdir -p "$cache"
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,init-system-helpers \
-        "$codename" "$root.new" - <<<"$sources" >"$work/mmdebstrap" 2>&1 ||
-        { tail "$work/mmdebstrap"; die 'mmdebstrap'; }
+    make_root "$codename" "$root" systemd systemd-sysv dbus init-system-helpers ||
+        die 'no root file system'
     # Nobody logs in.
-    ln -sf /dev/null "$root.new/etc/systemd/system/getty.target"
-    ln -sf /dev/null "$root.new/etc/systemd/system/console-getty.service"
-    mv "$root.new" "$root"
+    ln -sf /dev/null "$root/etc/systemd/system/getty.target"
+    ln -sf /dev/null "$root/etc/systemd/system/console-getty.service"
 }
 
 descendants() {
