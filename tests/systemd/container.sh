@@ -11,7 +11,7 @@ install_tools() {
         apt-get update -qq && apt-get install -y -qq "${missing[@]}" >/dev/null ||
             die "cannot install ${missing[*]}"
     fi
-    install_cargo_deb || die 'cannot install cargo-deb'
+    install_cargo_tools cargo-deb || die 'cannot install cargo-deb'
 }
 
 # Packages of the same program, each an upgrade of the one before.
@@ -20,7 +20,7 @@ build() {
         cargo build --quiet --locked --example systemd-clients || die 'it does not build'
     local revision
     for revision in 1 2 3; do
-        "$cargo_deb" deb --quiet --no-build --no-strip --deb-revision "$revision" \
+        cargo deb --quiet --no-build --no-strip --deb-revision "$revision" \
             --output "$work/$revision.deb" >/dev/null || die 'cannot make the package'
     done
 }
