@@ -47,7 +47,7 @@ class Device:
             if event["event"] == "failed":
                 break
             self.events.put_nowait(event)
-        reason = event["reason"] if line else f"it ended: {Path(self.log).read_text()[-2000:]}"
+        reason = event["reason"] if line else f"it ended; see {self.log}"
         self.failure.set_result(Failed(f"{self.kind}: {reason}"))
 
     def tell(self, do=None, **fields):
