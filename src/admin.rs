@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 use crate::client::{Peer, TrustedProxies};
-use crate::http::{Body, Handler, Head, Rejection, Request, Response};
+use crate::http::{Answer, Body, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::{Metrics, PAGE_LIMIT};
 use crate::server::{Deadlines, Probe, Settings};
 
@@ -90,8 +90,17 @@ impl Handler for Admin {
         0
     }
 
-    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
-        let head = &request.head;
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer, _: WakerSource<'_>) -> Answer {
+        self.response(&request.head, peer).into()
+    }
+
+    fn reject(&self, rejection: Rejection) -> Response {
+        plain(rejection.status.0, rejection.reason)
+    }
+}
+
+impl Admin {
+    fn response(&self, head: &Head<'_, '_>, peer: Peer) -> Response {
         if peer != Peer::Local && !head.host.is_some_and(is_address_or_localhost) {
             return plain(403, "The Host must be an IP address or localhost");
         }
@@ -108,10 +117,6 @@ impl Handler for Admin {
             }
             _ => plain(404, "There are /health and /metrics"),
         }
-    }
-
-    fn reject(&self, rejection: Rejection) -> Response {
-        plain(rejection.status.0, rejection.reason)
     }
 }
 
@@ -154,8 +159,8 @@ mod tests {
             fn body_limit(&self, _: &Head<'_, '_>) -> usize {
                 0
             }
-            fn respond(&self, _: &Request<'_, '_>, _: Peer) -> Response {
-                Response::new(204, "")
+            fn respond(&self, _: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
+                Response::new(204, "").into()
             }
             fn reject(&self, _: Rejection) -> Response {
                 Response::new(400, "")
@@ -173,7 +178,7 @@ mod tests {
     fn status(admin: &Admin, request: &str, peer: Peer) -> u16 {
         let mut decoder = Decoder::default();
         decoder.push(request.as_bytes());
-        match decoder.step(|_| 0, |request| admin.respond(request, peer)) {
+        match decoder.step(|_| 0, |request| admin.response(&request.head, peer)) {
             Ok(Status::Complete(response)) => response.status.0,
             _ => panic!("no request: {request:?}"),
         }

@@ -14,8 +14,8 @@ use log::LevelFilter;
 use crate::api::SIGN_IN_MAX_BYTES;
 use crate::client::TrustedProxies;
 use crate::config::{
-    MAX_CONNECTIONS, MAX_CREATIONS, MAX_ENTRIES, MAX_WORKERS, PayloadSize, Prefix, PublicUrl,
-    SignInTtl, TrustedProxy, Ttl, UpTo,
+    LongPoll, MAX_CONNECTIONS, MAX_CREATIONS, MAX_ENTRIES, MAX_WORKERS, PayloadSize, Prefix,
+    PublicUrl, SignInTtl, TrustedProxy, Ttl, UpTo,
 };
 use crate::server::Address;
 
@@ -54,6 +54,11 @@ pub struct Flags {
     /// life of a MSC4108 or MSC4388 session, 2m to 5m, default 5m
     #[argh(option, arg_name = "time", default = "SignInTtl::default()")]
     pub sign_in_ttl: SignInTtl,
+
+    /// how long a poll may wait for a change before it is answered 304
+    /// (MSC3886, MSC4108), up to 25s, default 10s; 0s answers at once
+    #[argh(option, arg_name = "time", default = "LongPoll::default()")]
+    pub long_poll: LongPoll,
 
     /// largest MSC3886 payload, up to 1MiB, default 4KiB (4KB is 4000 bytes)
     #[argh(option, arg_name = "size", default = "PayloadSize::default()")]

@@ -153,6 +153,32 @@ impl FromStr for SignInTtl {
     }
 }
 
+/// A value of `--long-poll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongPoll(pub Duration);
+
+impl LongPoll {
+    /// Less than the 30 s after which matrix-rust-sdk gives a request up, and
+    /// than the 30 to 60 s of proxies.
+    const MAX: Duration = Duration::from_secs(25);
+}
+
+impl Default for LongPoll {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+impl FromStr for LongPoll {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        duration_in(text, &(Duration::ZERO..=Self::MAX))
+            .map(Self)
+            .ok_or("write a number and a unit, up to 25s; 0s answers every poll at once")
+    }
+}
+
 fn duration_in(text: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
     let duration = humantime::parse_duration(text).ok()?;
     range.contains(&duration).then_some(duration)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::admin::Admin;
 use crate::api::Api;
 use crate::client::Peer;
-use crate::http::{Handler, Head, Rejection, Request, Response};
+use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
 
 /// The handler of either port: one type, so that the server's code is in the
 /// binary once.
@@ -25,10 +25,10 @@ impl Handler for Port {
         }
     }
 
-    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         match self {
-            Self::Public(api) => api.respond(request, peer),
-            Self::Admin(admin) => admin.respond(request, peer),
+            Self::Public(api) => api.respond(request, peer, waker),
+            Self::Admin(admin) => admin.respond(request, peer, waker),
         }
     }
 

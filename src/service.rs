@@ -10,7 +10,8 @@ use log::{error, info, warn};
 
 use crate::admin::{self, Admin};
 use crate::api::{
-    self, Api, BODY_LIMIT, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, SIGN_IN_MAX_BYTES, STABLE_PATH,
+    self, Api, BODY_LIMIT, HELD_POLL_SIZE, MSC3886_PATH, MSC4108_PATH, MSC4388_PATH,
+    SIGN_IN_MAX_BYTES, STABLE_PATH,
 };
 use crate::cli::Flags;
 use crate::clock::Clock;
@@ -135,6 +136,7 @@ fn api_settings(flags: &Flags) -> api::Settings {
         ttl: flags.ttl.0,
         sign_in_ttl: flags.sign_in_ttl.0,
         max_bytes: flags.max_bytes.0,
+        long_poll: flags.long_poll.0,
         rate_limit: RateLimit {
             rate: creations(flags.create_rate),
             burst: creations(flags.create_burst),
@@ -183,7 +185,8 @@ pub fn log_limits(flags: &Flags, settings: &server::Settings, has_admin_port: bo
     }
     info!(
         "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \
-         for {}; {} connections on {} workers; a client creates {} at once and {} a minute",
+         for {}; {} connections on {} workers; a client creates {} at once and {} a minute; \
+         polls are held for {}",
         flags.max_entries.0,
         flags.max_bytes.0,
         humantime::format_duration(flags.ttl.0),
@@ -192,11 +195,13 @@ pub fn log_limits(flags: &Flags, settings: &server::Settings, has_admin_port: bo
         settings.workers,
         flags.create_burst.0,
         flags.create_rate.0,
+        humantime::format_duration(flags.long_poll.0),
     );
     let heaps = heaps(settings.workers);
+    let held = settings.max_held() * HELD_POLL_SIZE * heaps;
     let ceiling = MemoryCeiling {
         sessions: Store::ceiling(flags.max_entries(), flags.largest_payload(), heaps),
-        connections: settings.ceiling(heaps),
+        connections: settings.ceiling(heaps) + held as u64,
         clients: rate_limit::SIZE,
         admin: if has_admin_port {
             admin::settings().small_ceiling()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rendezvousd::api::{Api, BODY_LIMIT, Settings};
 use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Decoder, Handler, Status};
+use rendezvousd::http::{Answer, Decoder, Handler, Status};
 use rendezvousd::protocol::Protocol;
 use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::session::Content;
@@ -28,6 +28,7 @@ fn api(store: &Arc<Store>) -> Api {
         trusted_proxies: TrustedProxies::default(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_secs(300),
+        long_poll: Duration::ZERO,
         max_bytes: 4096,
         rate_limit: RateLimit { rate: 1, burst: 1 },
         check_page: true,
@@ -77,12 +78,20 @@ fn json() {
         let region = Region::new(ALLOCATOR);
         let step = decoder.step(
             |head| api.body_limit(head),
-            |request| api.respond(request, Peer::Local).status.0,
+            |request| status(api.respond(request, Peer::Local, &|| None)),
         );
         assert!(matches!(step, Ok(Status::Complete(400))), "{step:?}");
         let allocated = allocated(&region);
         assert!(allocated <= SMALL, "{allocated} bytes for {body:.30}");
     }
+}
+
+/// The status of an answer that is given at once.
+fn status(answer: Answer) -> u16 {
+    let Answer::Response(response) = answer else {
+        panic!("{answer:?}");
+    };
+    response.status.0
 }
 
 /// Bytes that have been allocated since the beginning of a region.

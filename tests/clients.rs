@@ -16,6 +16,7 @@ use rendezvousd::api::{self, Api};
 use rendezvousd::client::TrustedProxies;
 use rendezvousd::clock::Clock;
 use rendezvousd::rate_limit::RateLimit;
+use rendezvousd::reaper::Reaper;
 use rendezvousd::server::{self, Listener, Server};
 use rendezvousd::store::Store;
 
@@ -260,10 +261,12 @@ fn an_expiry_ends_both_devices_with_not_found() {
         trusted_proxies: nobody.clone(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_millis(500),
+        long_poll: Duration::from_secs(10),
         max_bytes: 4096,
         rate_limit: RateLimit { rate: 1, burst: 10 },
         check_page: false,
     };
+    let reaper = Reaper::start(Arc::clone(&store), Clock).unwrap();
     let api = Arc::new(Api::new(store, Clock, settings));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("{}{MSC4108}", listener.address());
@@ -287,6 +290,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
     assert_eq!(scanner.receive(), Err(End::NotFound));
     assert_eq!(scanner.send("x"), Err(End::NotFound));
     server.stop();
+    reaper.stop();
 }
 
 /// Serves `answer` for each connection until the test ends.

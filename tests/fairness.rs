@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::raise_fd_limit;
 use rendezvousd::client::{Peer, TrustedProxies};
-use rendezvousd::http::{Body, Handler, Head, Rejection, Request, Response};
+use rendezvousd::http::{Answer, Body, Handler, Head, Rejection, Request, Response, WakerSource};
 use rendezvousd::server::{Address, Deadlines, Listener, Server, Settings};
 
 /// Connections that compete with the bystanders.
@@ -109,7 +109,7 @@ impl Handler for Recorder {
         0
     }
 
-    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
         let name = request.head.path.trim_start_matches('/');
         let mut state = self.state();
         state.order.push(name.to_owned());
@@ -123,7 +123,8 @@ impl Handler for Recorder {
             drop(state);
             thread::sleep(WORK);
         }
-        Response::new(200, "").with(Body::Text("x".repeat(RESPONSE)))
+        let body = Body::Text("x".repeat(RESPONSE));
+        Response::new(200, "").with(body).into()
     }
 
     fn reject(&self, rejection: Rejection) -> Response {

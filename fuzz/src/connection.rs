@@ -5,10 +5,12 @@
 use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rendezvousd::client::Peer;
 use rendezvousd::http::{
-    Body, Decoder, HEAD_LIMIT, Handler, Head, Persistence, Rejection, Request, Response, Status,
+    Answer, Body, Decoder, HEAD_LIMIT, Handler, Head, HeldRequest, Persistence, Rejection,
+    ReleaseReason, Request, Response, Status, WakerSource,
 };
 use rendezvousd::server::{Connection, Context, Deadlines, Next};
 use tiny_http::Method;
@@ -30,23 +32,66 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const DATE: &str = "Thu, 01 Jan 1970 00:00:00 GMT";
 
+/// How long a request for `/hold` is held.
+const HOLD: Duration = Duration::from_secs(5);
+
 /// Answers with a number, so that none can take another's place.
 #[derive(Debug, Default)]
-struct Echo(AtomicUsize);
+struct Echo {
+    answered: AtomicUsize,
+    /// Requests that are held at present.
+    held: Arc<AtomicUsize>,
+}
+
+/// A request that is held: every second one can be answered when it is looked
+/// at, the others when their time is over.
+#[derive(Debug)]
+struct Held {
+    response: Response,
+    ready: bool,
+    held: Arc<AtomicUsize>,
+}
+
+impl HeldRequest for Held {
+    fn poll(&mut self) -> Option<Response> {
+        self.ready.then(|| self.response.clone())
+    }
+
+    fn release(self: Box<Self>, _: ReleaseReason) -> Response {
+        self.response.clone()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Handler for Echo {
     fn body_limit(&self, _: &Head<'_, '_>) -> usize {
         BODY
     }
 
-    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
-        let number = self.0.fetch_add(1, Ordering::Relaxed);
+    fn respond(&self, request: &Request<'_, '_>, _: Peer, waker: WakerSource<'_>) -> Answer {
+        let number = self.answered.fetch_add(1, Ordering::Relaxed);
         let body = request.body.escape_ascii();
         let mut text = format!("{number} {} {body}", request.head.path);
         if request.head.path == "/long" {
             text = text.repeat(1 + LONG / text.len());
         }
-        Response::new(200, "X: y\r\n").with(Body::Text(text))
+        let response = Response::new(200, "X: y\r\n").with(Body::Text(text));
+        let holds = request.head.path == "/hold" && request.head.method == Method::Get;
+        if !holds || waker().is_none() {
+            return response.into();
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        let held = Held {
+            response,
+            ready: number % 2 == 1,
+            held: Arc::clone(&self.held),
+        };
+        Answer::Hold(Box::new(held), HOLD)
     }
 
     fn reject(&self, rejection: Rejection) -> Response {
@@ -63,6 +108,8 @@ pub fn check(data: &[u8]) {
     let mut expected = Expected::of(stream);
 
     let handler = Arc::<Echo>::default();
+    let held = Arc::clone(&handler.held);
+    let held = || held.load(Ordering::Relaxed);
     let mut context = Context::new(handler, Arc::default(), Deadlines::default());
     context.date = DATE.into();
     let peer = Scripted::new(plan, stream);
@@ -71,6 +118,10 @@ pub fn check(data: &[u8]) {
     if open {
         connection.stream().let_go(ends);
         open = run(&mut connection, &mut context);
+    }
+    while open && held() > 0 {
+        context.now += HOLD;
+        open = connection.expire(&mut context) != Next::Close && run(&mut connection, &mut context);
     }
     assert!(if ends { !open } else { open || expected.closes });
     expected.compare(&connection.stream().taken);
@@ -181,7 +232,9 @@ fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Persistence, Vec<
     };
     let is_head = request.head.method == Method::Head;
     let mut bytes = Vec::new();
-    let response = handler.respond(request, Peer::Local);
+    let Answer::Response(response) = handler.respond(request, Peer::Local, &|| None) else {
+        panic!("a request is held without a waker");
+    };
     response.write(is_head, ending, DATE, &mut bytes);
     well_formed(&bytes, is_head, ending);
     (request.head.expects_continue, ending, bytes)

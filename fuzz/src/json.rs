@@ -8,7 +8,7 @@ use std::time::Duration;
 use rendezvousd::api::{Api, BODY_LIMIT, STABLE_PATH, Settings};
 use rendezvousd::client::{Peer, TrustedProxies};
 use rendezvousd::clock::Clock;
-use rendezvousd::http::{Body, Decoder, Handler, Status};
+use rendezvousd::http::{Answer, Body, Decoder, Handler, Status};
 use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::store::Store;
 use serde_json::Value;
@@ -119,10 +119,11 @@ fn ask(server: &Api, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     decoder.push(body);
     let step = decoder.step(
         |head| server.body_limit(head),
-        |request| server.respond(request, Peer::Local),
+        |request| server.respond(request, Peer::Local, &|| None),
     );
     let response = match step {
-        Ok(Status::Complete(response)) => response,
+        Ok(Status::Complete(Answer::Response(response))) => response,
+        Ok(Status::Complete(answer)) => panic!("{answer:?}"),
         Err(rejection) => server.reject(rejection),
         Ok(Status::Partial | Status::Continue) => panic!("the request is complete"),
     };
@@ -147,6 +148,7 @@ fn api() -> Api {
         check_page: false,
         ttl: minute,
         sign_in_ttl: 5 * minute,
+        long_poll: minute,
         max_bytes: 4096,
     };
     Api::new(store, Clock, settings)

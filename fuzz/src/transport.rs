@@ -72,6 +72,7 @@ impl Scripted {
             readable: !self.arrived.is_empty() || self.ended || urgent,
             writable: !self.blocked,
             hidden: self.ended || urgent,
+            closed: self.ended,
         };
         std::mem::take(&mut self.edge).then_some(readiness)
     }

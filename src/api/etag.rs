@@ -87,25 +87,29 @@ pub(super) fn if_match(head: &Head<'_, '_>) -> IfMatch {
     }
 }
 
-/// The tag in `If-None-Match` that names this revision, if one does. The field
-/// may be a list; `*` names every revision, what is no tag none.
-pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<Tag> {
-    let any = Tag {
-        revision: Some(current),
-        repaired: false,
-    };
+/// The member of `If-None-Match` that a revision meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfNoneMatch {
+    /// `*`, which every revision meets.
+    Any,
+    /// The tag that names it.
+    Tag(Tag),
+}
+
+/// The member of `If-None-Match` that this revision meets, if it meets one. The
+/// field may be a list.
+pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<IfNoneMatch> {
     head.values("If-None-Match")
         .filter_map(|value| str::from_utf8(value).ok())
         .flat_map(members)
         .map(str::trim_ascii)
-        .filter_map(|text| {
+        .find_map(|text| {
             if text == "*" {
-                Some(any)
-            } else {
-                Tag::parse(text)
+                return Some(IfNoneMatch::Any);
             }
+            let tag = Tag::parse(text)?;
+            (tag.revision == Some(current)).then_some(IfNoneMatch::Tag(tag))
         })
-        .find(|tag| tag.revision == Some(current))
 }
 
 /// The members of a list: a comma within quotes belongs to a tag.

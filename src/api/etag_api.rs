@@ -4,27 +4,31 @@
 //! session is created and in what it takes; the rest is one.
 
 use std::str;
+use std::sync::Arc;
 
 use httpdate::HttpDate;
 use tiny_http::Method;
 
 use super::context::Context;
-use super::etag::{IfMatch, if_match, if_none_match};
+use super::etag::{IfMatch, IfNoneMatch, if_match, if_none_match};
+use super::held_poll::HeldPoll;
+use super::prefer;
 use super::responses::{
-    ProtocolResponse, error, json, method_not_allowed, not_found, plain, too_large,
+    ProtocolAnswer, error, json, method_not_allowed, not_found, plain, preference_applied,
+    too_large,
 };
 use crate::clock::Timestamp;
-use crate::http::{Body, Framing, Head, Request, Response};
+use crate::http::{Answer, Body, Framing, Head, Request, Response, WakerSource};
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Session, SessionId};
-use crate::store::WriteError;
+use crate::store::{Watching, WriteError};
 
 const TEXT_PLAIN: &str = "text/plain";
 
 /// The family of ETags.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EtagApi<'c> {
-    pub(super) context: &'c Context,
+    pub(super) context: &'c Arc<Context>,
 }
 
 impl EtagApi<'_> {
@@ -34,9 +38,10 @@ impl EtagApi<'_> {
         self,
         id: Option<SessionId>,
         request: &Request<'_, '_>,
-    ) -> ProtocolResponse {
+        waker: WakerSource<'_>,
+    ) -> ProtocolAnswer {
         match request.head.method {
-            Method::Get | Method::Head => self.read(id, request),
+            Method::Get | Method::Head => self.read(id, request, waker),
             Method::Put => self.write(id, request),
             Method::Delete => self.delete(id),
             _ => method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS").into(),
@@ -70,7 +75,12 @@ impl EtagApi<'_> {
             .field("X-Max-Bytes", settings.max_bytes(protocol)))
     }
 
-    fn read(self, id: Option<SessionId>, request: &Request<'_, '_>) -> ProtocolResponse {
+    fn read(
+        self,
+        id: Option<SessionId>,
+        request: &Request<'_, '_>,
+        waker: WakerSource<'_>,
+    ) -> ProtocolAnswer {
         let now = self.context.clock.now();
         let head = &request.head;
         let session = match self.context.readable(id, Concurrency::ETag, head, now) {
@@ -78,22 +88,65 @@ impl EtagApi<'_> {
             Err(response) => return response.into(),
         };
         let protocol = session.protocol;
-        if let Some(tag) = if_none_match(head, session.revision) {
-            self.count_normalized(tag.repaired);
-            return ProtocolResponse::new(protocol, state(plain(304), &session, now));
-        }
-        if head.method == Method::Get && session.is_untouched() {
-            if let Some(id) = id {
-                self.context.store.note_fetch(id);
+        match if_none_match(head, session.revision) {
+            Some(IfNoneMatch::Tag(tag)) => {
+                self.count_normalized(tag.repaired);
+                let answer = match id.filter(|_| head.method == Method::Get) {
+                    Some(id) => self.poll(id, &session, head, waker, now),
+                    None => not_modified(&session, now).into(),
+                };
+                return ProtocolAnswer::new(protocol, answer);
             }
+            Some(IfNoneMatch::Any) => {
+                return ProtocolAnswer::new(protocol, not_modified(&session, now));
+            }
+            None => {}
         }
-        let response =
-            state(plain(200), &session, now).field("Content-Type", session.content.media_type());
-        let (bytes, length) = session.content.into_payload();
-        ProtocolResponse::new(protocol, response.with(Body::Pooled(bytes, length)))
+        if let Some(id) = id.filter(|_| head.method == Method::Get && session.is_untouched()) {
+            self.context.store.note_fetch(id);
+        }
+        ProtocolAnswer::new(protocol, payload(session, now))
     }
 
-    fn write(self, id: Option<SessionId>, request: &Request<'_, '_>) -> ProtocolResponse {
+    /// The answer to a client that knows the current revision: it is held until
+    /// that changes, for as long as both sides want.
+    fn poll(
+        self,
+        id: SessionId,
+        session: &Session,
+        head: &Head<'_, '_>,
+        waker: WakerSource<'_>,
+        now: Timestamp,
+    ) -> Answer {
+        let long_poll = self.context.settings.long_poll;
+        let preference = (!long_poll.is_zero())
+            .then(|| prefer::wait(head))
+            .flatten()
+            .filter(|wait| *wait < long_poll);
+        let wait = preference.unwrap_or(long_poll);
+        let waker = (!wait.is_zero()).then(waker).flatten();
+        let Some(waker) = waker else {
+            return preference_applied(not_modified(session, now), preference).into();
+        };
+        let watching = (self.context.store).watch(id, session.revision, waker, now);
+        match watching {
+            Watching::Begun(watch) => {
+                let held = HeldPoll {
+                    context: Arc::clone(self.context),
+                    id,
+                    protocol: session.protocol,
+                    revision: session.revision,
+                    preference,
+                    watch,
+                };
+                Answer::Hold(Box::new(held), wait)
+            }
+            Watching::Changed(Some(session)) => payload(session, now).into(),
+            Watching::Changed(None) => not_found().into(),
+        }
+    }
+
+    fn write(self, id: Option<SessionId>, request: &Request<'_, '_>) -> ProtocolAnswer {
         let tag = match if_match(&request.head) {
             IfMatch::Tag(tag) => tag,
             IfMatch::Absent => {
@@ -112,7 +165,7 @@ impl EtagApi<'_> {
         };
         let content = match self.content(protocol, request) {
             Ok(content) => content,
-            Err(response) => return ProtocolResponse::new(protocol, response),
+            Err(response) => return ProtocolAnswer::new(protocol, response),
         };
         let response = match store.write(id, tag.revision, content, now) {
             Ok(session) => {
@@ -127,10 +180,10 @@ impl EtagApi<'_> {
                 state(conflict(protocol), &session, now)
             }
         };
-        ProtocolResponse::new(protocol, response)
+        ProtocolAnswer::new(protocol, response)
     }
 
-    fn delete(self, id: Option<SessionId>) -> ProtocolResponse {
+    fn delete(self, id: Option<SessionId>) -> ProtocolAnswer {
         let now = self.context.clock.now();
         let store = &self.context.store;
         let found = id.and_then(|id| Some((id, store.protocol(id, Concurrency::ETag, now)?)));
@@ -142,7 +195,7 @@ impl EtagApi<'_> {
         } else {
             not_found()
         };
-        ProtocolResponse::new(protocol, response)
+        ProtocolAnswer::new(protocol, response)
     }
 
     /// The content of a create or a write, checked by the protocol's rules.
@@ -198,6 +251,19 @@ const MSC4108_CONFLICT: &str = concat!(
     r#""org.matrix.msc4108.errcode":"M_CONCURRENT_WRITE","#,
     r#""error":"The session was written by another since"}"#
 );
+
+/// 304: the client knows the present revision.
+pub(super) fn not_modified(session: &Session, now: Timestamp) -> Response {
+    state(plain(304), session, now)
+}
+
+/// 200 with the payload.
+pub(super) fn payload(session: Session, now: Timestamp) -> Response {
+    let response =
+        state(plain(200), &session, now).field("Content-Type", session.content.media_type());
+    let (bytes, length) = session.content.into_payload();
+    response.with(Body::Pooled(bytes, length))
+}
 
 /// Adds the fields that describe a session. matrix-rust-sdk wants all three on
 /// every response below 400, 304 too.

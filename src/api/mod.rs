@@ -6,13 +6,16 @@ mod context;
 mod creation_limit;
 mod etag;
 mod etag_api;
+mod held_poll;
 mod json_strings;
+mod prefer;
 mod responses;
 mod route;
 mod service;
 mod settings;
 mod token_api;
 
+pub use held_poll::HELD_POLL_SIZE;
 pub use route::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
 pub use service::Api;
 pub use settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES, Settings};

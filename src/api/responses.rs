@@ -1,31 +1,33 @@
 //! Responses that the protocols share.
 
+use std::time::Duration;
+
 use tiny_http::Method;
 
-use crate::http::{Body, Head, Response};
+use crate::http::{Answer, Body, Head, Response};
 use crate::protocol::Protocol;
 
-/// A response, and the protocol that it is counted under, if that is known.
+/// An answer, and the protocol that it is counted under, if that is known.
 #[derive(Debug)]
-pub(super) struct ProtocolResponse {
+pub(super) struct ProtocolAnswer {
     pub(super) protocol: Option<Protocol>,
-    pub(super) response: Response,
+    pub(super) answer: Answer,
 }
 
-impl ProtocolResponse {
-    pub(super) fn new(protocol: Protocol, response: Response) -> Self {
+impl ProtocolAnswer {
+    pub(super) fn new(protocol: Protocol, answer: impl Into<Answer>) -> Self {
         Self {
             protocol: Some(protocol),
-            response,
+            answer: answer.into(),
         }
     }
 }
 
-impl From<Response> for ProtocolResponse {
+impl From<Response> for ProtocolAnswer {
     fn from(response: Response) -> Self {
         Self {
             protocol: None,
-            response,
+            answer: response.into(),
         }
     }
 }
@@ -141,6 +143,18 @@ pub(super) fn full(wait: u64) -> Response {
 fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
     let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
     json(status, body).field("Retry-After", wait.div_ceil(1_000))
+}
+
+/// Says that the client's preference decided how long it had to wait (RFC 7240,
+/// section 3).
+pub(super) fn preference_applied(response: Response, wait: Option<Duration>) -> Response {
+    match wait {
+        Some(wait) => response.field(
+            "Preference-Applied",
+            format_args!("wait={}", wait.as_secs()),
+        ),
+        None => response,
+    }
 }
 
 /// Whether a browser would show the response as a page. MSC4388 asks servers

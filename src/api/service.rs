@@ -8,13 +8,13 @@ use super::check;
 use super::context::Context;
 use super::creation_limit::CreationLimit;
 use super::etag_api::{EtagApi, protocol_of};
-use super::responses::{self, ProtocolResponse};
+use super::responses::{self, ProtocolAnswer};
 use super::route::{Endpoint, Resource, Route};
 use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES, Settings};
 use super::token_api::TokenApi;
 use crate::client::Peer;
 use crate::clock::Clock;
-use crate::http::{Handler, Head, Rejection, Request, Response};
+use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::Counters;
 use crate::protocol::Protocol;
 use crate::store::Store;
@@ -25,7 +25,7 @@ mod tests;
 /// The protocols on top of one store.
 #[derive(Debug)]
 pub struct Api {
-    context: Context,
+    context: Arc<Context>,
     creation_limit: CreationLimit,
 }
 
@@ -35,12 +35,12 @@ impl Api {
     pub fn new(store: Arc<Store>, clock: Clock, settings: Settings) -> Self {
         Self {
             creation_limit: CreationLimit::new(settings.rate_limit),
-            context: Context {
+            context: Arc::new(Context {
                 store,
                 clock,
                 settings,
                 counters: Arc::default(),
-            },
+            }),
         }
     }
 
@@ -63,7 +63,8 @@ impl Api {
         route: Route<'_>,
         request: &Request<'_, '_>,
         peer: Peer,
-    ) -> ProtocolResponse {
+        waker: WakerSource<'_>,
+    ) -> ProtocolAnswer {
         let head = &request.head;
         match (route.endpoint, route.resource, &head.method) {
             (_, _, Method::Options) => responses::preflight().into(),
@@ -77,7 +78,7 @@ impl Api {
             (endpoint, Resource::Create, Method::Post) => {
                 let protocol = created_protocol(endpoint, head);
                 let response = self.create(route, protocol, request, peer);
-                ProtocolResponse::new(protocol, response.unwrap_or_else(|refusal| refusal))
+                ProtocolAnswer::new(protocol, response.unwrap_or_else(|refusal| refusal))
             }
             (Endpoint::Msc4388(stability), resource, _) => {
                 let context = &self.context;
@@ -85,7 +86,7 @@ impl Api {
                     .respond(resource, request)
                     .into()
             }
-            (_, Resource::Session(id), _) => self.etag_api().respond(id, request),
+            (_, Resource::Session(id), _) => self.etag_api().respond(id, request, waker),
             _ => responses::method_not_allowed("POST, OPTIONS").into(),
         }
     }
@@ -152,16 +153,19 @@ impl Handler for Api {
         }
     }
 
-    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         let route = Route::find(request.head.path, &self.context.settings);
-        let ProtocolResponse { protocol, response } = match route {
-            Some(route) => self.dispatch(route, request, peer),
+        let ProtocolAnswer { protocol, answer } = match route {
+            Some(route) => self.dispatch(route, request, peer, waker),
             None => responses::no_route(&request.head).into(),
         };
-        let protocol = protocol.or_else(|| route?.endpoint.protocol());
-        let requests = &self.context.counters.requests;
-        requests.count(protocol, &request.head.method, response.status.0);
-        response
+        // A held one counts once it is answered.
+        if let Answer::Response(response) = &answer {
+            let protocol = protocol.or_else(|| route?.endpoint.protocol());
+            let requests = &self.context.counters.requests;
+            requests.count(protocol, &request.head.method, response.status.0);
+        }
+        answer
     }
 
     fn reject(&self, rejection: Rejection) -> Response {

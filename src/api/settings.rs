@@ -31,6 +31,8 @@ pub struct Settings {
     pub sign_in_ttl: Duration,
     /// The largest MSC3886 payload, in bytes.
     pub max_bytes: usize,
+    /// How long a poll is held that has nothing to tell; zero for not at all.
+    pub long_poll: Duration,
     /// How many sessions one client may create.
     pub rate_limit: RateLimit,
     /// Whether there is a page that checks all this.
@@ -66,6 +68,7 @@ impl Settings {
             ttl: Duration::from_secs(60),
             sign_in_ttl: Duration::from_secs(300),
             max_bytes: 4096,
+            long_poll: Duration::from_secs(10),
             rate_limit: RateLimit {
                 rate: 20,
                 burst: 30,

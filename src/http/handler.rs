@@ -1,5 +1,9 @@
 //! The interface between the server and the handler of its requests.
 
+use std::fmt::Debug;
+use std::task::Waker;
+use std::time::Duration;
+
 use super::head::{Head, Request};
 use super::rejection::Rejection;
 use super::response::Response;
@@ -10,9 +14,51 @@ pub trait Handler: Send + Sync + 'static {
     /// The largest body, in bytes, that a request with this head may have.
     fn body_limit(&self, head: &Head<'_, '_>) -> usize;
 
-    /// The response to a complete request from this peer.
-    fn respond(&self, request: &Request<'_, '_>, peer: Peer) -> Response;
+    /// The answer to a complete request from this peer. It may be held if
+    /// `waker` gives a waker, which is to be woken when there is a response.
+    fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer;
 
     /// The response to a request that was rejected, or whose handling failed.
     fn reject(&self, rejection: Rejection) -> Response;
+}
+
+/// Makes the waker of the connection that a request came by; `None` if the
+/// request must be answered at once.
+pub type WakerSource<'a> = &'a dyn Fn() -> Option<Waker>;
+
+/// The answer to a request: now or later.
+#[derive(Debug)]
+pub enum Answer {
+    /// The response.
+    Response(Response),
+    /// The request is held for so long at most (long polling, RFC 6202, section
+    /// 2).
+    Hold(Box<dyn HeldRequest>, Duration),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
+/// A request that waits for its response. Dropping it gives that up.
+pub trait HeldRequest: Debug + Send {
+    /// The response, if there is one. To be called after a wake-up; an early
+    /// call does no harm.
+    fn poll(&mut self) -> Option<Response>;
+
+    /// The response as of now, because the wait has to end.
+    fn release(self: Box<Self>, reason: ReleaseReason) -> Response;
+}
+
+/// Why a held request is answered before there is something to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseReason {
+    /// Its time is over.
+    Timeout,
+    /// Its client has closed the connection, or the sending side of it.
+    Gone,
+    /// The server stops, or needs the connection's place.
+    Pressure,
 }

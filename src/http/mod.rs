@@ -10,7 +10,7 @@ mod rejection;
 mod response;
 
 pub use decoder::{Decoder, Status};
-pub use handler::Handler;
+pub use handler::{Answer, Handler, HeldRequest, ReleaseReason, WakerSource};
 pub use head::{Framing, Head, Request};
 pub use limits::{FIELD_LIMIT, HEAD_LIMIT};
 pub use rejection::Rejection;

@@ -16,11 +16,19 @@ pub enum Phase {
     Sending,
     /// The close of a peer that was rejected.
     Lingering,
+    /// The change that a held request asks for.
+    Held,
 }
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Receiving, Self::Sending, Self::Lingering];
+    pub const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Receiving,
+        Self::Sending,
+        Self::Lingering,
+        Self::Held,
+    ];
 
     /// Its label in the metrics.
     pub(super) fn name(self) -> &'static str {
@@ -29,15 +37,22 @@ impl Phase {
             Self::Receiving => "receiving",
             Self::Sending => "sending",
             Self::Lingering => "lingering",
+            Self::Held => "held",
         }
     }
 }
 
 /// How many connections are in each phase.
 #[derive(Clone, Debug, Default)]
-pub struct Held([Counter; Phase::ALL.len()]);
+pub struct Connections([Counter; Phase::ALL.len()]);
 
-impl Held {
+impl Connections {
+    /// How many there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
     /// How many are in this one.
     #[must_use]
     pub fn in_phase(&self, phase: Phase) -> u64 {
@@ -64,7 +79,7 @@ impl Counted {
     /// Counts a connection.
     #[must_use]
     pub fn new(counters: Arc<Counters>, phase: Phase) -> Self {
-        counters.held.enter(phase);
+        counters.connections.enter(phase);
         Self { counters, phase }
     }
 
@@ -77,8 +92,8 @@ impl Counted {
     /// Moves the connection to another phase.
     pub fn set(&mut self, phase: Phase) {
         if phase != self.phase {
-            self.counters.held.leave(self.phase);
-            self.counters.held.enter(phase);
+            self.counters.connections.leave(self.phase);
+            self.counters.connections.enter(phase);
             self.phase = phase;
         }
     }
@@ -86,7 +101,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.counters.held.leave(self.phase);
+        self.counters.connections.leave(self.phase);
     }
 }
 
@@ -97,15 +112,15 @@ mod tests {
     #[test]
     fn a_connection_is_counted_in_one_phase_and_then_in_none() {
         let counters = Arc::new(Counters::default());
-        let held = || Phase::ALL.map(|phase| counters.held.in_phase(phase));
+        let held = || Phase::ALL.map(|phase| counters.connections.in_phase(phase));
         let mut one = Counted::new(Arc::clone(&counters), Phase::Idle);
         let other = Counted::new(Arc::clone(&counters), Phase::Idle);
-        assert_eq!(held(), [2, 0, 0, 0]);
+        assert_eq!(held(), [2, 0, 0, 0, 0]);
         one.set(Phase::Sending);
         one.set(Phase::Sending);
-        assert_eq!(held(), [1, 0, 1, 0]);
+        assert_eq!(held(), [1, 0, 1, 0, 0]);
         drop(other);
         drop(one);
-        assert_eq!(held(), [0; 4]);
+        assert_eq!(held(), [0; 5]);
     }
 }

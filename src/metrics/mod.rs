@@ -9,7 +9,7 @@ mod report;
 mod series;
 mod table;
 
-pub use connections::{Counted, Held, Phase};
+pub use connections::{Connections, Counted, Phase};
 pub use counters::{ByStatus, Counter, Durations, Requests};
 pub use prometheus::PAGE_LIMIT;
 pub use report::PERIOD;

@@ -78,7 +78,7 @@ pub(super) fn durations(now: &Snapshot, emit: Emit<'_>) {
 
 pub(super) fn connections(now: &Snapshot, emit: Emit<'_>) {
     for phase in Phase::ALL {
-        let count = now.counters.held.in_phase(phase);
+        let count = now.counters.connections.in_phase(phase);
         emit("", &[("state", phase.name())], &count);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connections::Held;
+use super::connections::Connections;
 use super::counters::{ByStatus, Counter, Durations, Requests};
 use super::series;
 use crate::outcome::Outcome;
@@ -83,7 +83,7 @@ macro_rules! metrics {
             /// Requests answered by the handler, by how long that took.
             pub answered: Durations,
             /// Connections held, by what they wait for.
-            pub held: Held,
+            pub connections: Connections,
         }
 
         pub(super) static TABLE: &[Row] = &[$(Row {
@@ -235,6 +235,29 @@ metrics! {
         help: "ETags that a proxy had changed and that were read regardless",
         summary: (Section::Requests, "ETags normalized"),
     }
+    /// Held polls that ended because of a write, or because the session did.
+    count polls_changed {
+        name: HELD_POLLS,
+        help: "Held polls ended: changed (a write came, or the session ended), timeout, gone (the \
+               client left) or released (the server stopped, needed the place, or the session had \
+               too many)",
+        labels: &[("reason", "changed")],
+    }
+    /// Held polls that ended because their time was over.
+    count polls_timed_out {
+        name: HELD_POLLS,
+        labels: &[("reason", "timeout")],
+    }
+    /// Held polls that ended because their client had left.
+    count polls_gone {
+        name: HELD_POLLS,
+        labels: &[("reason", "gone")],
+    }
+    /// Held polls that ended for want of room, or because the server stopped.
+    count polls_released {
+        name: HELD_POLLS,
+        labels: &[("reason", "released")],
+    }
     /// Reads refused because a browser would have shown the payload.
     count navigations_refused {
         name: "rendezvousd_navigations_refused_total",
@@ -275,6 +298,8 @@ metrics! {
 }
 
 const REFUSED: &str = "rendezvousd_creations_refused_total";
+
+const HELD_POLLS: &str = "rendezvousd_held_polls_total";
 
 /// Where snapshots are taken.
 #[derive(Clone, Debug)]

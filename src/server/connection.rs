@@ -4,17 +4,15 @@
 //! so that tests need no sockets.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tiny_http::Method;
-
 use super::context::Context;
-use super::settings::{Deadlines, OUTPUT_BATCH};
+use super::exchange::{Batch, Exchange};
+use super::settings::Deadlines;
 use super::stream::{BufferedStream, Readiness, Transport};
 use crate::client::Peer;
-use crate::http::{Decoder, Handler, Persistence, Rejection, Request, Status};
+use crate::http::{Handler, Rejection, ReleaseReason};
 use crate::metrics::{Counted, Phase};
 
 /// Bytes discarded from a peer whose request was rejected, so that it reads
@@ -40,45 +38,21 @@ enum State {
     Receiving,
     /// More may be buffered than was answered in the last turn.
     Pipelined,
-    /// The peer has not taken all output.
-    Sending(Afterwards),
+    /// A request is held. What the peer sends after it stays in the socket.
+    Held,
+    /// The peer has not taken all output; how the batch ended.
+    Sending(Batch),
     /// The sending side is shut down; so many more bytes are discarded.
     Lingering(usize),
-}
-
-/// What to do once all output is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
-    /// Decode what is buffered.
-    Decode,
-    /// Close if there is no further input, else linger.
-    Close,
-    /// Linger.
-    Linger,
-}
-
-/// How decoding a batch of requests ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Batch {
-    /// More input is needed.
-    Partial,
-    /// More requests may be buffered.
-    Full,
-    /// The last response of the connection was made.
-    Last(Afterwards),
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<T> {
     stream: BufferedStream<T>,
-    peer: Peer,
-    decoder: Decoder,
-    /// The peer's end was read.
-    ended: bool,
+    exchange: Exchange,
     /// Bytes read so far.
     received: usize,
-    answered_at: Option<Instant>,
     state: State,
     phase: Counted,
     since: Instant,
@@ -89,11 +63,8 @@ impl<T: Transport> Connection<T> {
     pub fn new<H>(stream: T, peer: Peer, context: &Context<H>) -> Self {
         Self {
             stream: BufferedStream::new(stream),
-            peer,
-            decoder: Decoder::default(),
-            ended: false,
+            exchange: Exchange::new(peer),
             received: 0,
-            answered_at: None,
             state: State::Idle,
             phase: Counted::new(Arc::clone(&context.counters), Phase::Idle),
             since: context.now,
@@ -120,9 +91,9 @@ impl<T: Transport> Connection<T> {
         self.since
     }
 
-    /// When it was last answered.
+    /// When a request of it was last answered or held.
     pub fn answered_at(&self) -> Option<Instant> {
-        self.answered_at
+        self.exchange.answered_at()
     }
 
     /// Bytes read so far.
@@ -132,7 +103,7 @@ impl<T: Transport> Connection<T> {
 
     /// Memory of its buffers in the block pool, in bytes.
     pub fn buffered(&self) -> usize {
-        self.decoder.kept() + self.stream.unsent_size()
+        self.exchange.kept() + self.stream.unsent_size()
     }
 
     /// The stream.
@@ -147,29 +118,44 @@ impl<T: Transport> Connection<T> {
             Phase::Receiving => deadlines.request,
             Phase::Sending => deadlines.answer,
             Phase::Lingering => deadlines.linger,
+            Phase::Held => return self.exchange.held_until().unwrap_or(self.since),
         };
         self.since + timeout
     }
 
     /// Takes a turn: one read and one batch of output at most.
     pub fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
-        let before = self.answered_at;
+        let before = self.answered_at();
         let next = self.advance(context);
         self.after_turn(before, next, context)
     }
 
-    /// Ends the present wait: a late request is rejected with 408, any other
-    /// connection is closed.
+    /// Ends the present wait: a late request is rejected with 408, a held one
+    /// answered, any other connection is closed.
     pub fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
-        if self.phase.get() != Phase::Receiving {
-            return Next::Close;
+        match self.phase.get() {
+            Phase::Held => return self.drive(context),
+            Phase::Receiving => {}
+            Phase::Idle | Phase::Sending | Phase::Lingering => return Next::Close,
         }
         context.output.clear();
-        let batch = self.decode(context, |connection, context| {
-            Ok(connection.reject(Rejection::LATE, context))
+        let batch = self.exchange.decode(context, |exchange, context| {
+            exchange.reject(Rejection::LATE, context)
         });
-        let next = batch.and_then(|batch| self.deliver(batch, context));
-        self.after_turn(self.answered_at, next, context)
+        let next = self.deliver(batch, context);
+        self.after_turn(self.answered_at(), next, context)
+    }
+
+    /// Answers the held request, if there is one, before the connection is
+    /// closed in favour of others.
+    pub fn release<H: Handler>(&mut self, context: &mut Context<H>) {
+        if self.state == State::Held {
+            context.output.clear();
+            let reason = Some(ReleaseReason::Pressure);
+            self.exchange.poll_held(reason, context);
+            // It is closed whether or not the peer takes it.
+            let _ = self.stream.send(&mut context.output);
+        }
     }
 
     fn after_turn<H: Handler>(
@@ -182,10 +168,11 @@ impl<T: Transport> Connection<T> {
         let phase = match self.state {
             State::Idle => Phase::Idle,
             State::Receiving | State::Pipelined => Phase::Receiving,
+            State::Held => Phase::Held,
             State::Sending(_) => Phase::Sending,
             State::Lingering(_) => Phase::Lingering,
         };
-        if phase != self.phase.get() || self.answered_at != answered_before {
+        if phase != self.phase.get() || self.answered_at() != answered_before {
             self.phase.set(phase);
             self.since = context.now;
         }
@@ -195,154 +182,103 @@ impl<T: Transport> Connection<T> {
     fn advance<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
         match self.state {
             State::Lingering(left) => return self.linger(left, &mut context.input),
-            State::Sending(afterwards) => {
+            State::Held => return self.poll_held(context),
+            State::Sending(batch) => {
                 if !self.stream.flush(&mut context.output)? {
                     return Ok(Next::AwaitIo);
                 }
-                if afterwards != Afterwards::Decode {
-                    return self.finish(afterwards, context);
+                match batch {
+                    Batch::Partial | Batch::Full => self.state = State::Pipelined,
+                    Batch::Held => return self.poll_held(context),
+                    Batch::Last | Batch::Rejected => return self.finish(batch, context),
                 }
-                self.state = State::Pipelined;
             }
             State::Idle | State::Receiving | State::Pipelined => {}
         }
         context.output.clear();
-        let mut batch = Batch::Partial;
-        if self.state == State::Pipelined || self.stream.is_readable() {
-            batch = self.decode(context, Self::exchange)?;
-        }
+        let batch = self.read_and_respond(context)?;
         self.deliver(batch, context)
     }
 
-    /// Lends the decoder the worker's buffer while `work` needs it.
-    fn decode<H: Handler>(
-        &mut self,
-        context: &mut Context<H>,
-        work: impl FnOnce(&mut Self, &mut Context<H>) -> io::Result<Batch>,
-    ) -> io::Result<Batch> {
-        self.decoder.resume(std::mem::take(&mut context.buffer));
-        let batch = work(self, context);
-        context.buffer = self.decoder.suspend();
-        batch
-    }
-
     /// Makes a batch of output, from what is buffered or else from one read.
-    fn exchange<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Batch> {
-        if self.state == State::Pipelined {
-            let batch = self.respond(context);
-            if batch != Batch::Partial || !context.output.is_empty() || !self.stream.is_readable() {
-                return Ok(batch);
-            }
-        }
-        let count = self.stream.read(&mut context.input)?;
-        self.ended |= count == Some(0);
-        let Some(count @ 1..) = count else {
+    fn read_and_respond<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Batch> {
+        let pipelined = self.state == State::Pipelined;
+        if !pipelined && !self.stream.is_readable() {
             return Ok(Batch::Partial);
-        };
-        self.received = self.received.saturating_add(count);
-        self.decoder.push(&context.input[..count]);
-        Ok(self.respond(context))
-    }
-
-    /// Responds to requests that are complete, up to a batch of output.
-    fn respond<H: Handler>(&mut self, context: &mut Context<H>) -> Batch {
-        let mut answered = 0;
-        let batch = loop {
-            if context.output.len() >= OUTPUT_BATCH && !self.decoder.is_empty() {
-                break Batch::Full;
-            }
-            match self.respond_once(context) {
-                Ok(Status::Partial) => break Batch::Partial,
-                Ok(Status::Continue) => {
-                    let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
-                    context.output.extend_from_slice(interim);
-                }
-                Ok(Status::Complete(persistence)) => {
-                    answered += 1;
-                    if persistence == Persistence::Close {
-                        break Batch::Last(Afterwards::Close);
-                    }
-                }
-                Err(rejection) => break self.reject(rejection, context),
-            }
-        };
-        if answered > 0 {
-            self.answered_at = Some(context.now);
-            self.count(answered, context);
         }
-        batch
-    }
-
-    fn respond_once<H: Handler>(
-        &mut self,
-        context: &mut Context<H>,
-    ) -> Result<Status<Persistence>, Rejection> {
-        let output = &mut context.output;
-        let handler = &*context.handler;
-        let peer = self.peer;
-        self.decoder.step(
-            |head| handler.body_limit(head),
-            |request| {
-                let persistence = persistence(request, context.stopping);
-                let response = catch_unwind(AssertUnwindSafe(|| handler.respond(request, peer)));
-                let response = response.unwrap_or_else(|_| {
-                    context.counters.panics.increment();
-                    let failed = Rejection::FAILED;
-                    context.counters.rejections.count(failed.status.0);
-                    handler.reject(failed)
-                });
-                let head = request.head.method == Method::Head;
-                response.write(head, persistence, &context.date, output);
-                persistence
-            },
-        )
-    }
-
-    /// Counts the requests of one batch, all as if they had come at once:
-    /// with the wake-up that brought the end of the first, or before it.
-    fn count<H: Handler>(&self, answered: u64, context: &Context<H>) {
+        // With the wake-up that brought the end of the first, or before it.
         let begin = match self.phase.get() {
             Phase::Receiving => self.since,
             _ => context.now,
         };
-        context.counters.answered.count(begin.elapsed(), answered);
+        let Self {
+            stream,
+            exchange,
+            received,
+            ..
+        } = self;
+        exchange.decode(context, |exchange, context| {
+            if pipelined {
+                let batch = exchange.respond(begin, stream.is_closed(), context);
+                if batch != Batch::Partial || !context.output.is_empty() || !stream.is_readable() {
+                    return Ok(batch);
+                }
+            }
+            let count = stream.read(&mut context.input)?;
+            let Some(count @ 1..) = count else {
+                return Ok(Batch::Partial);
+            };
+            *received = received.saturating_add(count);
+            exchange.push(count, context);
+            Ok(exchange.respond(begin, stream.is_closed(), context))
+        })
     }
 
-    fn reject<H: Handler>(&mut self, rejection: Rejection, context: &mut Context<H>) -> Batch {
-        let head = self.decoder.is_head();
-        context.counters.rejections.count(rejection.status.0);
-        let response = context.handler.reject(rejection);
-        response.write(head, Persistence::Close, &context.date, &mut context.output);
-        Batch::Last(Afterwards::Linger)
+    /// Answers the held request if there is something to tell, or if its wait
+    /// has to end.
+    fn poll_held<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
+        let until = self.exchange.held_until();
+        let reason = if context.stopping {
+            Some(ReleaseReason::Pressure)
+        } else if self.stream.is_closed() {
+            Some(ReleaseReason::Gone)
+        } else {
+            until
+                .is_some_and(|until| context.now >= until)
+                .then_some(ReleaseReason::Timeout)
+        };
+        context.output.clear();
+        let batch = self.exchange.poll_held(reason, context);
+        self.deliver(batch, context)
     }
 
     /// Sends a batch of output, and decides what comes next.
     fn deliver<H: Handler>(&mut self, batch: Batch, context: &mut Context<H>) -> io::Result<Next> {
-        let sent = self.stream.send(&mut context.output)?;
-        match batch {
-            Batch::Last(afterwards) if sent => return self.finish(afterwards, context),
-            Batch::Last(afterwards) => self.state = State::Sending(afterwards),
-            _ if !sent => self.state = State::Sending(Afterwards::Decode),
-            Batch::Full => self.state = State::Pipelined,
-            Batch::Partial if self.decoder.is_empty() => self.state = State::Idle,
-            Batch::Partial => self.state = State::Receiving,
+        if !self.stream.send(&mut context.output)? {
+            self.state = State::Sending(batch);
+            return Ok(Next::AwaitIo);
         }
-        Ok(if !sent {
-            Next::AwaitIo
-        } else if batch == Batch::Full || self.stream.is_readable() {
-            Next::Reschedule
-        } else if self.ended {
-            Next::Close
-        } else {
-            Next::AwaitIo
+        self.state = match batch {
+            Batch::Last | Batch::Rejected => return self.finish(batch, context),
+            Batch::Held => State::Held,
+            Batch::Full => State::Pipelined,
+            Batch::Partial if self.exchange.is_empty() => State::Idle,
+            Batch::Partial => State::Receiving,
+        };
+        Ok(match batch {
+            Batch::Held => Next::AwaitIo,
+            Batch::Full => Next::Reschedule,
+            _ if self.stream.is_readable() => Next::Reschedule,
+            _ if self.stream.has_ended() => Next::Close,
+            _ => Next::AwaitIo,
         })
     }
 
     /// Closes or lingers: closing a socket with unread input resets the
     /// connection, and the peer may lose the response.
-    fn finish<H>(&mut self, afterwards: Afterwards, context: &mut Context<H>) -> io::Result<Next> {
-        let is_drained = self.decoder.is_empty() && !self.stream.is_readable();
-        if self.ended || (afterwards == Afterwards::Close && is_drained) {
+    fn finish<H>(&mut self, batch: Batch, context: &mut Context<H>) -> io::Result<Next> {
+        let is_drained = self.exchange.is_empty() && !self.stream.is_readable();
+        if self.stream.has_ended() || (batch == Batch::Last && is_drained) {
             return Ok(Next::Close);
         }
         self.stream.finish()?;
@@ -364,15 +300,5 @@ impl<T: Transport> Connection<T> {
         } else {
             Next::AwaitIo
         })
-    }
-}
-
-fn persistence(request: &Request<'_, '_>, stopping: bool) -> Persistence {
-    if stopping || !request.head.keep_alive {
-        Persistence::Close
-    } else if request.head.version.1 == 0 {
-        Persistence::KeepAliveExplicit
-    } else {
-        Persistence::KeepAlive
     }
 }

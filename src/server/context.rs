@@ -1,14 +1,17 @@
 //! The state that the connections of one worker share.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use httpdate::HttpDate;
+use mio::Token;
 
-use super::settings::{Deadlines, READ_SIZE, SOCKET_BUFFER};
+use super::handle::ConnectionWakers;
+use super::settings::{Deadlines, READ_SIZE, SOCKET_BUFFER, Settings};
 use crate::clock;
 use crate::http::Handler;
-use crate::metrics::Counters;
+use crate::metrics::{Connections, Counters, Phase};
 
 /// The state that the connections of one worker share.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub struct Context<H> {
     next_second: Instant,
     /// Whether every response is a connection's last.
     pub stopping: bool,
+    pub(super) holding: Holding,
     pub(super) input: Box<[u8]>,
     /// The buffer of the decoder of the connection that is driven.
     pub(super) buffer: Vec<u8>,
@@ -43,6 +47,7 @@ impl<H: Handler> Context<H> {
             next_second: Instant::now(),
             date: String::new(),
             stopping: false,
+            holding: Holding::default(),
             input: vec![0; READ_SIZE].into(),
             buffer: Vec::new(),
             output: Vec::new(),
@@ -74,5 +79,52 @@ impl<H: Handler> Context<H> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+}
+
+/// What decides whether a request may be held.
+#[derive(Debug)]
+pub(super) struct Holding {
+    /// None in tests, which drive the connections themselves.
+    wakers: Option<ConnectionWakers>,
+    max_connections: u64,
+    max_held: u64,
+    /// The token of the connection that is driven.
+    pub(super) token: Token,
+}
+
+/// Any number of requests, and nobody is woken.
+impl Default for Holding {
+    fn default() -> Self {
+        Self {
+            wakers: None,
+            max_connections: u64::MAX,
+            max_held: u64::MAX,
+            token: Token(0),
+        }
+    }
+}
+
+impl Holding {
+    pub(super) fn new(wakers: ConnectionWakers, settings: &Settings) -> Self {
+        Self {
+            wakers: Some(wakers),
+            max_connections: settings.max_connections as u64,
+            max_held: settings.max_held() as u64,
+            ..Self::default()
+        }
+    }
+
+    /// The waker of the connection that is driven, if another request may be
+    /// held. At the ceiling of connections none may: a held connection looks
+    /// idle and would be evicted first.
+    pub(super) fn waker(&self, connections: &Connections) -> Option<Waker> {
+        let held = connections.in_phase(Phase::Held);
+        if connections.total() >= self.max_connections || held >= self.max_held {
+            return None;
+        }
+        let waker = |wakers: &ConnectionWakers| wakers.waker(self.token);
+        let waker = self.wakers.as_ref().map(waker);
+        Some(waker.unwrap_or_else(|| Waker::noop().clone()))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker as TaskWaker};
 
 use log::error;
 use mio::{Token, Waker};
@@ -26,6 +27,8 @@ pub(super) enum Command {
     },
     /// Close a connection that is evicted.
     Close(Token),
+    /// See whether a held request can be answered.
+    Resume(Token),
     /// Stop accepting, finish and end.
     Stop,
 }
@@ -100,5 +103,38 @@ impl WorkerHandle {
 
     fn commands(&self) -> MutexGuard<'_, Option<VecDeque<Command>>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who can wake the connections of one worker.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionWakers {
+    workers: Arc<[WorkerHandle]>,
+    worker: usize,
+}
+
+impl ConnectionWakers {
+    pub(super) fn new(workers: Arc<[WorkerHandle]>, worker: usize) -> Self {
+        Self { workers, worker }
+    }
+
+    /// The waker of a connection.
+    pub(super) fn waker(&self, token: Token) -> TaskWaker {
+        let wakers = self.clone();
+        Arc::new(ConnectionWaker { wakers, token }).into()
+    }
+}
+
+/// Wakes a connection by a [`Command::Resume`].
+struct ConnectionWaker {
+    wakers: ConnectionWakers,
+    token: Token,
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        let worker = &self.wakers.workers[self.wakers.worker];
+        // One that has ended has answered all.
+        let _ = worker.send(Command::Resume(self.token));
     }
 }

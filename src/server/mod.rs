@@ -5,6 +5,7 @@ mod accept;
 mod admission;
 mod connection;
 mod context;
+mod exchange;
 mod fds;
 mod handle;
 mod heartbeat;

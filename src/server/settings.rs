@@ -96,6 +96,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The most requests that are held at a time. As many connections are left
+    /// for others.
+    #[must_use]
+    pub fn max_held(&self) -> usize {
+        self.max_connections / 2
+    }
+
     /// The limit of the buffers of one worker's connections, in bytes.
     pub(super) fn buffer_limit(&self) -> usize {
         let large = self.connection_buffers().saturating_mul(LARGE_REQUESTS);

@@ -31,6 +31,8 @@ pub struct Readiness {
     /// The peer's end or urgent data is in the stream, so that a short read
     /// may not be the last: a read stops at urgent data.
     pub hidden: bool,
+    /// The peer has closed the connection, or its sending side.
+    pub closed: bool,
 }
 
 impl From<&Event> for Readiness {
@@ -39,6 +41,7 @@ impl From<&Event> for Readiness {
             readable: event.is_readable(),
             writable: event.is_writable() || event.is_write_closed() || event.is_error(),
             hidden: event.is_read_closed() || event.is_error() || event.is_priority(),
+            closed: event.is_read_closed() || event.is_error(),
         }
     }
 }
@@ -62,7 +65,7 @@ impl<T: Transport> BufferedStream<T> {
             readiness: Readiness {
                 readable: true,
                 writable: true,
-                hidden: false,
+                ..Readiness::default()
             },
         }
     }
@@ -73,6 +76,7 @@ impl<T: Transport> BufferedStream<T> {
         readiness.hidden |= event.hidden;
         readiness.readable |= event.readable || readiness.hidden;
         readiness.writable |= event.writable;
+        readiness.closed |= event.closed;
     }
 
     /// Records that there may be something to read.
@@ -83,6 +87,16 @@ impl<T: Transport> BufferedStream<T> {
     /// Whether there may be something to read.
     pub(super) fn is_readable(&self) -> bool {
         self.readiness.readable
+    }
+
+    /// Whether the peer has closed the connection, or its sending side.
+    pub(super) fn is_closed(&self) -> bool {
+        self.readiness.closed
+    }
+
+    /// Whether the peer's end was read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.readiness.closed && !self.readiness.readable
     }
 
     /// Memory of the kept output in the block pool, in bytes.
@@ -105,6 +119,7 @@ impl<T: Transport> BufferedStream<T> {
         loop {
             match self.stream.read(input) {
                 Ok(count) => {
+                    self.readiness.closed |= count == 0;
                     let more = self.readiness.hidden || count == input.len();
                     self.readiness.readable = count > 0 && more;
                     return Ok(Some(count));

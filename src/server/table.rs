@@ -9,6 +9,7 @@ use mio::Token;
 use super::admission::ConnectionPermit;
 use super::connection::{Connection, Next};
 use super::listener::Stream;
+use super::settings::Deadlines;
 
 /// The connections of one worker. Unserved and keep-alive connections are
 /// separate LRU lists, as an eviction comes from the longer one: a flood of
@@ -50,9 +51,9 @@ impl Entry {
         self.queued
     }
 
-    /// Records that it is in the run queue.
-    pub(super) fn set_queued(&mut self) {
-        self.queued = true;
+    /// Records that it is in the run queue; false if it is there already.
+    pub(super) fn set_queued(&mut self) -> bool {
+        !std::mem::replace(&mut self.queued, true)
     }
 }
 
@@ -137,6 +138,26 @@ impl ConnectionTable {
             }
         }
         Some(next)
+    }
+
+    /// The connections that are past their deadline, at most `limit` of them, and
+    /// the earliest deadline of the others.
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        deadlines: &Deadlines,
+        limit: usize,
+    ) -> (Vec<Token>, Option<Instant>) {
+        let (mut due, mut next) = (Vec::with_capacity(limit), None);
+        for (token, connection) in self.iter() {
+            let deadline = connection.deadline(deadlines);
+            if deadline <= now && due.len() < limit {
+                due.push(token);
+            } else if next.is_none_or(|next| deadline < next) {
+                next = Some(deadline);
+            }
+        }
+        (due, next)
     }
 
     /// The longest idle connection and since when it waits.

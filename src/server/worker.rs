@@ -11,8 +11,8 @@ use mio::{Events, Poll, Token};
 use super::accept::{Accepted, Acceptors, EMFILE_BACKOFF};
 use super::admission::{Admission, ConnectionPermit};
 use super::connection::{Connection, Next};
-use super::context::Context;
-use super::handle::{Command, WAKER, WorkerHandle};
+use super::context::{Context, Holding};
+use super::handle::{Command, ConnectionWakers, WAKER, WorkerHandle};
 use super::listener::{BACKLOG, Listener, Stream};
 use super::settings::{ACCEPT_BATCH, Settings};
 use super::table::{ConnectionTable, Entry};
@@ -66,10 +66,12 @@ impl<H: Handler> Worker<H> {
         poll: Poll,
         listeners: &[Listener],
         settings: &Settings,
-        context: Context<H>,
+        mut context: Context<H>,
         admission: Arc<Admission>,
         workers: Arc<[WorkerHandle]>,
     ) -> io::Result<Self> {
+        let wakers = ConnectionWakers::new(Arc::clone(&workers), index);
+        context.holding = Holding::new(wakers, settings);
         Ok(Self {
             index,
             acceptors: Acceptors::new(listeners, poll.registry())?,
@@ -145,14 +147,20 @@ impl<H: Handler> Worker<H> {
             return;
         };
         entry.connection.set_readiness(event.into());
-        if entry.is_queued() {
-            return;
-        }
         let connection = &entry.connection;
-        if connection.answered_at().is_none() && connection.received() < NEW_BYTES {
+        if connection.answered_at().is_none()
+            && connection.received() < NEW_BYTES
+            && !entry.is_queued()
+        {
             self.drive(token);
-        } else {
-            entry.set_queued();
+        } else if entry.set_queued() {
+            self.run_queue.push_back(token);
+        }
+    }
+
+    /// Has a connection with a held request looked at.
+    fn resume(&mut self, token: Token) {
+        if self.table.get_mut(token).is_some_and(Entry::set_queued) {
             self.run_queue.push_back(token);
         }
     }
@@ -177,6 +185,7 @@ impl<H: Handler> Worker<H> {
         work: impl FnOnce(&mut Connection<Stream>, &mut Context<H>) -> Next,
     ) {
         let context = &mut self.context;
+        context.holding.token = token;
         let now = context.now;
         let mut deadline = now;
         let next = self.table.run(token, now, |connection| {
@@ -205,17 +214,7 @@ impl<H: Handler> Worker<H> {
         if self.next_check.is_none_or(|check| now < check) {
             return;
         }
-        let deadlines = self.context.deadlines;
-        let mut next = None;
-        let mut due = Vec::with_capacity(ACCEPT_BATCH);
-        for (token, connection) in self.table.iter() {
-            let deadline = connection.deadline(&deadlines);
-            if deadline <= now && due.len() < ACCEPT_BATCH {
-                due.push(token);
-            } else if next.is_none_or(|next| deadline < next) {
-                next = Some(deadline);
-            }
-        }
+        let (due, next) = self.table.due(now, &self.context.deadlines, ACCEPT_BATCH);
         // Thousands may be due at once; others have turns in between.
         let is_overdue = next.is_some_and(|next| next <= now);
         let earliest = if is_overdue { now } else { now + CHECK_PERIOD };
@@ -304,6 +303,9 @@ impl<H: Handler> Worker<H> {
 
     /// Closes a connection in favour of others.
     fn evict(&mut self, token: Token) -> bool {
+        if let Some(entry) = self.table.get_mut(token) {
+            entry.connection.release(&mut self.context);
+        }
         let evicted = self.table.remove(token);
         if evicted {
             let counters = self.context.counters();
@@ -323,6 +325,7 @@ impl<H: Handler> Worker<H> {
                 Command::Close(token) => {
                     self.evict(token);
                 }
+                Command::Resume(token) => self.resume(token),
                 Command::Stop => self.drain(),
             }
         }

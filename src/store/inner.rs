@@ -9,6 +9,7 @@ use super::counts::Counts;
 use super::ended::{Ended, Reason};
 use super::errors::CreateError;
 use super::records::Records;
+use super::watch::{Removed, Watches};
 use crate::clock::Timestamp;
 use crate::protocol::Concurrency;
 use crate::session::{Content, Session, SessionId};
@@ -29,6 +30,7 @@ pub(super) struct Inner {
     pub(super) expiries: Expiries,
     /// The transactions of those sessions that have any.
     pub(super) transactions: BTreeMap<SessionId, Records>,
+    pub(super) watches: Watches,
     pub(super) counts: Counts,
     /// The latest time at which something was asked.
     pub(super) latest: u64,
@@ -46,6 +48,7 @@ impl Inner {
             ended: 0,
             expiries: BTreeSet::new(),
             transactions: BTreeMap::new(),
+            watches: Watches::default(),
             counts: Counts::default(),
             latest: 0,
         }
@@ -67,14 +70,14 @@ impl Inner {
         self.sessions.put(id, Some(session));
     }
 
-    /// Ends a session and leaves a tombstone; returns what to log and what to
-    /// drop.
+    /// Ends a session and leaves a tombstone; returns what to announce and what
+    /// to drop.
     pub(super) fn end(
         &mut self,
         id: SessionId,
         reason: Reason,
         now: Timestamp,
-    ) -> Option<(Ended, Content)> {
+    ) -> Option<(Removed, Content)> {
         let session = self.sessions.peek_mut(&id)?.take()?;
         self.sessions.demote(&id);
         self.ended += 1;
@@ -84,10 +87,11 @@ impl Inner {
         }
         let ended = Ended::new(&session, reason, now);
         self.counts.end(&ended);
-        Some((ended, session.content))
+        let woken = self.watches.take(id);
+        Some((Removed { ended, woken }, session.content))
     }
 
-    pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<(Ended, Content)> {
+    pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<(Removed, Content)> {
         let &(expires_at, id) = self.expiries.first()?;
         if expires_at > now.monotonic_ms {
             return None;
@@ -102,7 +106,7 @@ impl Inner {
         &mut self,
         capacity: NonZeroUsize,
         now: Timestamp,
-    ) -> Result<Option<(Ended, Content)>, CreateError> {
+    ) -> Result<Option<(Removed, Content)>, CreateError> {
         let mut displaced = None;
         if self.sessions.len() >= capacity.get() && self.ended == 0 {
             displaced = self.end_expired(now);
@@ -117,17 +121,26 @@ impl Inner {
         Ok(displaced)
     }
 
-    /// Ends the least recently used session if it is not protected.
-    fn evict_idle(&mut self, now: Timestamp) -> Result<Option<(Ended, Content)>, CreateError> {
-        let Some((&id, Some(session))) = self.sessions.peek_lru() else {
-            return Ok(None);
-        };
-        let protected = session.protected_for(now);
-        if protected > 0 {
-            self.counts.full += 1;
-            return Err(CreateError::Full(protected));
+    /// Ends the least recently used session if it is not protected. One that is
+    /// watched is in use: it becomes the most recently used, so each is passed
+    /// over once in [`EVICTION_GRACE`](crate::session::EVICTION_GRACE).
+    fn evict_idle(&mut self, now: Timestamp) -> Result<Option<(Removed, Content)>, CreateError> {
+        loop {
+            let Some((&id, Some(session))) = self.sessions.peek_lru() else {
+                return Ok(None);
+            };
+            let protected = session.protected_for(now);
+            if protected > 0 {
+                self.counts.full += 1;
+                return Err(CreateError::Full(protected));
+            }
+            if !self.watches.include(id) {
+                return Ok(self.end(id, Reason::Evicted, now));
+            }
+            if let Some(Some(session)) = self.sessions.get_mut(&id) {
+                session.last_used = now.monotonic_ms;
+            }
         }
-        Ok(self.end(id, Reason::Evicted, now))
     }
 }
 

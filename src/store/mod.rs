@@ -9,6 +9,7 @@ mod records;
 mod sequence;
 mod shared;
 mod snapshot;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use records::{MAX_TRANSACTIONS, Record, TRANSACTIONS_SIZE, TxnHasher};
 pub use sequence::Sequenced;
 pub use shared::{SESSION_OVERHEAD, SWEEP_BYTES, Store};
 pub use snapshot::{InvalidSnapshot, Snapshot};
+pub use watch::{MAX_WATCHES, Removed, Watch, Watching};

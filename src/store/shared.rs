@@ -5,13 +5,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use log::debug;
-
 use super::counts::Counts;
-use super::ended::{Ended, Reason};
+use super::ended::Reason;
 use super::errors::{CreateError, WriteError};
 use super::inner::{self, Inner};
 use super::records::{TRANSACTIONS_SIZE, TxnHasher};
+use super::watch::Removed;
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
@@ -91,9 +90,9 @@ impl Store {
         inner.put(id, session.clone());
         inner.counts.created += 1;
         drop(inner);
-        if let Some((ended, content)) = displaced {
+        if let Some((removed, content)) = displaced {
             drop(content);
-            debug!("{ended}");
+            removed.announce();
         }
         Ok((id, session))
     }
@@ -145,6 +144,7 @@ impl Store {
             sessions,
             expiries,
             counts,
+            watches,
             ..
         } = &mut *inner;
         let session =
@@ -160,8 +160,10 @@ impl Store {
         }
         let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();
+        let woken = watches.take(id);
         drop(inner);
         drop(old);
+        woken.wake();
         Ok(written)
     }
 
@@ -173,26 +175,25 @@ impl Store {
         }
         let ended = inner.end(id, Reason::Deleted, now);
         drop(inner);
-        let Some((ended, content)) = ended else {
+        let Some((removed, content)) = ended else {
             return false;
         };
         drop(content);
-        debug!("{ended}");
+        removed.announce();
         true
     }
 
-    /// Ends sessions that have expired, at most `limit` of them, and adds what
-    /// to log of them to `gone`, which has room for it; false when no more are
-    /// left. The limit and [`SWEEP_BYTES`] bound how long the lock is held.
-    pub fn sweep(&self, now: Timestamp, limit: usize, gone: &mut Vec<Ended>) -> bool {
+    /// Ends sessions that have expired, at most `limit` of them, and adds them
+    /// to `gone`, which has room for it; false when no more are left. The limit and [`SWEEP_BYTES`] bound how long the lock is held.
+    pub fn sweep(&self, now: Timestamp, limit: usize, gone: &mut Vec<Removed>) -> bool {
         let (mut inner, now) = self.enter(now);
         let mut bytes = 0;
         for _ in 0..limit {
-            let Some((ended, _)) = inner.end_expired(now) else {
+            let Some((removed, _)) = inner.end_expired(now) else {
                 return false;
             };
-            bytes += ended.bytes;
-            gone.push(ended);
+            bytes += removed.ended.bytes;
+            gone.push(removed);
             if bytes >= SWEEP_BYTES {
                 break;
             }

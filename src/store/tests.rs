@@ -475,15 +475,15 @@ fn an_ended_session_says_why_and_what_was_done_with_it_and_not_its_name() {
     conflict.unwrap_err();
     let mut gone = Vec::new();
     store.sweep(at(70_000), 9, &mut gone);
-    assert_eq!(gone[0].reason, Reason::Expired);
+    assert_eq!(gone[0].ended.reason, Reason::Expired);
     let line = "a session of MSC3886 ended as aborted: \
                 expired 61 s after its last write, writes: 1, last payload: 4 bytes";
-    assert_eq!(gone[0].to_string(), line);
+    assert_eq!(gone[0].ended.to_string(), line);
 
     create(&store, "", TTL, at(70_000));
     gone.clear();
     store.sweep(at(200_000), 9, &mut gone);
     let line = "a session of MSC3886 ended as never_joined: \
                 expired 130 s after its creation, writes: 0, last payload: 0 bytes";
-    assert_eq!(gone[0].to_string(), line);
+    assert_eq!(gone[0].ended.to_string(), line);
 }

@@ -1,6 +1,7 @@
 //! Prometheus' text format, read strictly.
 
-#![allow(unreachable_pub)]
+// Each test file uses its part of this.
+#![allow(dead_code, unreachable_pub)]
 
 /// What was scraped, in its order.
 #[derive(Debug)]

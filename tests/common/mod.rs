@@ -50,12 +50,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the binary on port 0 and waits until it is ready.
+    /// Starts the binary on port 0 and waits until it is ready. Unless the flags
+    /// say otherwise it holds no polls, so that no test waits for a 304.
     pub fn start(flags: &[&str]) -> Self {
         // The tests themselves may run under nohup.
         let mut command = Command::new("env");
         command.args(["--default-signal=HUP", &program()]);
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--long-poll") {
+            command.args(["--long-poll", "0s"]);
+        }
         command.stdin(Stdio::null());
         Self::spawn(command)
     }

@@ -3,6 +3,7 @@
 mod accounting;
 mod admission;
 mod deadlines;
+mod hold;
 mod panics;
 mod pressure;
 mod probe;
@@ -17,7 +18,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::client::{Peer, TrustedProxies};
-use crate::http::{Body, Head, Rejection, Request, Response};
+use crate::http::{Answer, Body, Head, Rejection, Request, Response, WakerSource};
 
 /// Echoes bodies, and does as paths say.
 struct Echo;
@@ -32,7 +33,7 @@ impl Handler for Echo {
         }
     }
 
-    fn respond(&self, request: &Request<'_, '_>, _: Peer) -> Response {
+    fn respond(&self, request: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
@@ -50,7 +51,7 @@ impl Handler for Echo {
             "/8m" => "x".repeat(8 << 20),
             _ => String::from_utf8_lossy(request.body).into_owned(),
         };
-        Response::new(200, "").with(Body::Text(text))
+        Response::new(200, "").with(Body::Text(text)).into()
     }
 
     fn reject(&self, rejection: Rejection) -> Response {

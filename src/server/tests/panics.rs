@@ -35,11 +35,11 @@ fn panics_leave_every_count_as_it_was() {
         }
     }
     let counts = || {
-        let phase = |phase| server.counters().held.in_phase(phase);
+        let phase = |phase| server.counters().connections.in_phase(phase);
         (server.admission.counts(), Phase::ALL.map(phase))
     };
     let patience = Instant::now() + PATIENCE;
-    while counts() != ([0; 3], [0; 4]) {
+    while counts() != ([0; 3], [0; 5]) {
         assert!(Instant::now() < patience, "{:?}", counts());
         thread::yield_now();
     }

@@ -51,6 +51,7 @@ const READABLE: Readiness = Readiness {
     readable: true,
     writable: false,
     hidden: true,
+    closed: false,
 };
 
 /// Gives parts and one event to a connection that has waited; how many reads

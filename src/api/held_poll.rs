@@ -1,0 +1,82 @@
+//! Polls that are held until their session changes (long polling).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiny_http::Method;
+
+use super::context::Context;
+use super::etag_api::{not_modified, payload};
+use super::responses::{not_found, preference_applied};
+use crate::http::{HeldRequest, ReleaseReason, Response};
+use crate::protocol::{Concurrency, Protocol};
+use crate::session::{Revision, SessionId};
+use crate::store::Watch;
+
+/// The most memory that a held poll takes apart from its connection, in bytes:
+/// this, its waker, its watch, and what the allocator adds. `tests/memory.rs`
+/// measures it.
+pub const HELD_POLL_SIZE: usize = 512;
+
+/// A `GET` by a client that knows the current revision of a session.
+pub(super) struct HeldPoll {
+    pub(super) context: Arc<Context>,
+    pub(super) id: SessionId,
+    pub(super) protocol: Protocol,
+    /// What the client knows.
+    pub(super) revision: Revision,
+    /// The wait that the client asked for, if that decided.
+    pub(super) preference: Option<Duration>,
+    pub(super) watch: Watch,
+}
+
+/// Without what it shares with all others: by deriving this, code for the whole
+/// store's text would be in the binary.
+impl fmt::Debug for HeldPoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldPoll").finish_non_exhaustive()
+    }
+}
+
+impl HeldRequest for HeldPoll {
+    fn poll(&mut self) -> Option<Response> {
+        let pending = self.watch.is_pending();
+        // A watch that has ended without a change gave way to a newer one.
+        (!pending).then(|| self.respond(ReleaseReason::Pressure))
+    }
+
+    fn release(self: Box<Self>, reason: ReleaseReason) -> Response {
+        self.respond(reason)
+    }
+}
+
+impl HeldPoll {
+    /// The response as of now, and why there is one if nothing has changed.
+    fn respond(&self, reason: ReleaseReason) -> Response {
+        let Context {
+            store,
+            clock,
+            counters,
+            ..
+        } = &*self.context;
+        let now = clock.now();
+        let unchanged = match reason {
+            ReleaseReason::Timeout => &counters.polls_timed_out,
+            ReleaseReason::Gone => &counters.polls_gone,
+            ReleaseReason::Pressure => &counters.polls_released,
+        };
+        let (response, ended) = match store.read(self.id, Concurrency::ETag, now) {
+            Some(session) if session.revision == self.revision => {
+                (not_modified(&session, now), unchanged)
+            }
+            Some(session) => (payload(session, now), &counters.polls_changed),
+            None => (not_found(), &counters.polls_changed),
+        };
+        ended.increment();
+        let status = response.status.0;
+        let requests = &counters.requests;
+        requests.count(Some(self.protocol), &Method::Get, status);
+        preference_applied(response, self.preference)
+    }
+}
