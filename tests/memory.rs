@@ -1,14 +1,25 @@
-//! What a session costs beside its payload.
+//! What a session costs beside its payload, and a held poll beside its
+//! connection.
 
 use std::alloc::System;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rendezvousd::api::{self, Api, HELD_POLL_SIZE};
 use rendezvousd::block_pool::{self, SLAB};
-use rendezvousd::clock::Timestamp;
+use rendezvousd::client::TrustedProxies;
+use rendezvousd::clock::{Clock, Timestamp};
+use rendezvousd::metrics::Phase;
 use rendezvousd::protocol::Protocol;
+use rendezvousd::rate_limit::RateLimit;
+use rendezvousd::server::{self, Listener, Server};
 use rendezvousd::session::{Content, Session};
 use rendezvousd::store::{
-    MAX_TRANSACTIONS, SESSION_OVERHEAD, SequenceError, Sequenced, Snapshot, Store,
+    MAX_TRANSACTIONS, MAX_WATCHES, SESSION_OVERHEAD, SequenceError, Sequenced, Snapshot, Store,
     TRANSACTIONS_SIZE,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -21,6 +32,20 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// the store's is under 16. musl's size classes are coarser, and it gives back
 /// what glibc keeps.
 const PER_ALLOCATION: usize = 16;
+
+/// Connections with polls: with both ends here, as many as there are file
+/// descriptors for.
+const POLLS: usize = 400;
+
+/// Longer than anything takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The allocator and the pool count for the whole process, so the tests run one
+/// after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A full store of this size. Sessions are created `step` milliseconds apart:
 /// in order, the index fills its nodes less than in any other way.
@@ -36,12 +61,12 @@ fn full(sessions: usize, payload: usize, step: u64) -> Store {
     store
 }
 
-/// What was allocated since, beside the block pool, a session.
-fn allocated(region: &Region<'_, System>, sessions: usize) -> usize {
+/// What was allocated since, beside the block pool, a session or a poll.
+fn allocated(region: &Region<'_, System>, number: usize) -> usize {
     let change = region.change();
     let held = change.bytes_allocated - change.bytes_deallocated;
     let count = change.allocations - change.deallocations;
-    (held + count * PER_ALLOCATION) / sessions
+    (held + count * PER_ALLOCATION) / number
 }
 
 /// What a full store takes a session, the empty store's table included, and
@@ -99,9 +124,112 @@ fn transactions(sessions: usize) -> (usize, usize) {
     (allocated(&region, sessions), records / sessions)
 }
 
-/// One test, because the allocator and the pool count for the whole process.
+/// A server's settings for these connections, all of which may be held.
+fn server_settings() -> server::Settings {
+    server::Settings {
+        workers: 1,
+        max_connections: 2 * POLLS,
+        trusted_proxies: TrustedProxies {
+            loopback: true,
+            ..TrustedProxies::default()
+        },
+        largest_body: 4096,
+        deadlines: server::Deadlines::default(),
+    }
+}
+
+/// A server of a store's sessions.
+fn serve(store: &Arc<Store>) -> (Server, String) {
+    let settings = api::Settings {
+        prefix: "/rendezvous".into(),
+        public_url: None,
+        trusted_proxies: TrustedProxies::default(),
+        ttl: Duration::from_secs(60),
+        sign_in_ttl: Duration::from_secs(60),
+        long_poll: Duration::from_secs(25),
+        max_bytes: 4096,
+        rate_limit: RateLimit { rate: 1, burst: 1 },
+        check_page: false,
+    };
+    let api = Arc::new(Api::new(Arc::clone(store), Clock, settings));
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.address().to_string();
+    let server = Server::start(vec![listener], &server_settings(), &api, Arc::default()).unwrap();
+    (server, address.trim_start_matches("http://").to_owned())
+}
+
+/// What the server allocates for a poll that it holds, so many of each session,
+/// over a connection that has been answered before.
+fn held_poll(per_session: usize) -> usize {
+    let store = Arc::new(Store::new(NonZeroUsize::new(POLLS).unwrap()));
+    let (server, address) = serve(&store);
+    let mut polls = Vec::new();
+    for _ in 0..POLLS / per_session {
+        let content = Content::new(b"x", "text/plain").unwrap();
+        let lifetime = Session::MAX_LIFETIME;
+        let made = store.create(content, Protocol::Msc4108, lifetime, Clock.now());
+        let (id, session) = made.unwrap();
+        let revision = session.revision;
+        let poll = format!(
+            "GET /rendezvous/{id} HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"{revision}\"\r\n"
+        );
+        polls.extend((0..per_session).map(|_| poll.clone()));
+    }
+    let mut connections = Vec::new();
+    for poll in &polls {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let at_once = format!("{poll}Prefer: wait=0\r\n\r\n");
+        stream.write_all(at_once.as_bytes()).unwrap();
+        let mut answer = [0; 1024];
+        let count = stream.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 304 "));
+        connections.push(stream);
+    }
+    let wait = |phase| {
+        let end = Instant::now() + PATIENCE;
+        let counters = &server.counters().connections;
+        while counters.in_phase(phase) != polls.len() as u64 {
+            assert!(Instant::now() < end, "{counters:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait(Phase::Idle);
+    let region = Region::new(ALLOCATOR);
+    for (stream, poll) in connections.iter_mut().zip(&polls) {
+        stream.write_all(poll.as_bytes()).unwrap();
+        stream.write_all(b"\r\n").unwrap();
+    }
+    wait(Phase::Held);
+    let held = allocated(&region, polls.len());
+    drop(connections);
+    server.stop();
+    held
+}
+
+/// What the printed memory counts for one connection apart from its buffers.
+fn connection() -> usize {
+    let settings = server_settings();
+    let mut larger = settings.clone();
+    larger.max_connections += 1;
+    usize::try_from(larger.ceiling(1) - settings.ceiling(1)).unwrap()
+}
+
+#[test]
+fn a_held_poll_costs_what_the_ceiling_says() {
+    let _alone = alone();
+    let connection = connection();
+    for per_session in [1, MAX_WATCHES] {
+        let held = held_poll(per_session);
+        let sum = held + connection;
+        println!("{per_session} polls a session: {held} bytes each, with the connection {sum}");
+        assert!(held <= HELD_POLL_SIZE, "{held} bytes");
+        assert!(sum < 3 * 1024, "{sum} bytes");
+    }
+}
+
 #[test]
 fn a_session_costs_what_the_ceiling_says() {
+    let _alone = alone();
     println!("sessions  payload  overhead a session");
     let (indices, records) = transactions(10_000);
     println!("{MAX_TRANSACTIONS} transactions a session: {records} bytes and {indices}");
