@@ -5,28 +5,38 @@
 //! between; this is a long random run whose history is checked afterwards. The
 //! clock leaps now and then, and threads come with readings that are up to
 //! some seconds old.
+//!
+//! Threads also watch sessions, as held polls do. A watch that goes on says that
+//! its revision is there still; one that has ended, and with it a held poll, sees
+//! another.
 
 #[path = "linearizability/history.rs"]
 mod history;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use rendezvousd::clock::Timestamp;
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, Session, SessionId};
-use rendezvousd::store::{SequenceError, Sequenced, Store, WriteError};
+use rendezvousd::store::{
+    MAX_WATCHES, Removed, SequenceError, Sequenced, Store, Watch, Watching, WriteError,
+};
 
 use history::{Event, Outcome, check};
 
 const CAPACITY: usize = 6;
-const THREADS: u64 = 4;
+const THREADS: usize = 4;
 const ROUNDS: u64 = 2000;
 const OPERATIONS: u64 = 50;
+
+/// Watches of a thread: so few that none ever gives way to another.
+const WATCHES: usize = MAX_WATCHES / THREADS;
 
 /// Sessions that operations are about: the latest, and so more than there is
 /// room for.
@@ -40,9 +50,27 @@ struct Known {
     first: u64,
 }
 
+/// A watch of a thread, on the revision that it saw.
+struct Held {
+    known: Known,
+    revision: u64,
+    watch: Watch,
+    flag: Arc<Flag>,
+}
+
+/// Whether a watch was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        assert!(!self.0.swap(true, Ordering::SeqCst), "woken twice");
+    }
+}
+
 /// What the threads share.
 struct Stage {
-    store: Store,
+    store: Arc<Store>,
     known: Mutex<Vec<Known>>,
     /// The last write of each session that was tried: the revision expected
     /// and the payload. Any thread may repeat it, even before it has returned.
@@ -63,16 +91,21 @@ impl Stage {
             random: 0x9e37_79b9_7f4a_7c15 ^ seed,
             seen: HashMap::new(),
             told: Vec::new(),
+            held: Vec::new(),
+            ended: 0,
         }
     }
 }
 
-/// What one thread does: its random numbers, what it last saw, what it was told.
+/// What one thread does: its random numbers, what it last saw, what it was told,
+/// its watches and how many have ended.
 struct Actor<'a> {
     stage: &'a Stage,
     random: u64,
     seen: HashMap<SessionId, u64>,
     told: Vec<(SessionId, Event)>,
+    held: Vec<Held>,
+    ended: usize,
 }
 
 impl Actor<'_> {
@@ -112,12 +145,21 @@ impl Actor<'_> {
             3..4 => self.delete(known),
             4..6 => {
                 let now = self.now();
-                self.stage.store.sweep(now, 1, &mut Vec::new());
+                self.sweep(now, 1);
             }
+            6..25 if known.family == Concurrency::ETag => self.watch(known),
             6..50 => self.read(known),
             _ if known.family == Concurrency::ETag => self.write(known),
             _ => self.write_in_sequence(known),
         }
+    }
+
+    /// Ends so many expired sessions; whether there may be more.
+    fn sweep(&self, now: Timestamp, limit: usize) -> bool {
+        let mut gone = Vec::new();
+        let more = self.stage.store.sweep(now, limit, &mut gone);
+        gone.into_iter().for_each(Removed::announce);
+        more
     }
 
     /// Does something to a session and notes what it was told.
@@ -125,7 +167,7 @@ impl Actor<'_> {
         &mut self,
         known: Known,
         transaction: Option<u64>,
-        operation: impl FnOnce(&Store, Timestamp) -> Outcome,
+        operation: impl FnOnce(&Arc<Store>, Timestamp) -> Outcome,
     ) {
         let invoked = self.stage.count();
         let now = self.now();
@@ -190,6 +232,72 @@ impl Actor<'_> {
             let session = store.read(known.id, known.family, now);
             session.map_or(Outcome::Gone, |session| saw(known, &session))
         });
+    }
+
+    /// Looks at the oldest watch, or begins another.
+    fn watch(&mut self, known: Known) {
+        if self.held.len() == WATCHES {
+            return self.look();
+        }
+        let revision = self.seen.get(&known.id).copied().unwrap_or_default();
+        let flag = Arc::<Flag>::default();
+        let waker = Waker::from(Arc::clone(&flag));
+        let mut begun = None;
+        self.note(known, None, |store, now| {
+            let expected = Revision::new(known.first.wrapping_add(revision));
+            match store.watch(known.id, expected, waker, now) {
+                Watching::Begun(watch) => {
+                    begun = Some(watch);
+                    Outcome::Watched { revision }
+                }
+                Watching::Changed(Some(session)) => {
+                    assert_ne!(session.revision, expected);
+                    saw(known, &session)
+                }
+                Watching::Changed(None) => Outcome::Gone,
+            }
+        });
+        self.held.extend(begun.map(|watch| Held {
+            known,
+            revision,
+            watch,
+            flag,
+        }));
+    }
+
+    /// Looks at a watch as a held poll is answered: with what is there, once it
+    /// has ended, or now and then before.
+    fn look(&mut self) {
+        let held = self.held.remove(0);
+        // A watch outlives its session until the reaper comes.
+        let now = Timestamp {
+            monotonic_ms: self.stage.clock.load(Ordering::SeqCst),
+            unix_ms: 0,
+        };
+        while self.sweep(now, CAPACITY) {}
+        let woken = held.flag.0.load(Ordering::SeqCst);
+        let mut pending = true;
+        self.note(held.known, None, |_, _| {
+            pending = held.watch.is_pending();
+            Outcome::Watched {
+                revision: held.revision,
+            }
+        });
+        if pending {
+            assert!(!woken, "woken before it ended");
+            if self.below(8) > 0 {
+                return self.held.push(held);
+            }
+        } else {
+            // It says nothing but what the read says.
+            self.told.pop();
+            self.ended += 1;
+        }
+        self.read(held.known);
+        let (_, event) = self.told.last().expect("the read");
+        let unchanged = matches!(event.outcome, Outcome::Saw { revision, .. }
+            if revision == held.revision);
+        assert!(pending || !unchanged, "ended without a cause");
     }
 
     /// The revision to write over: mostly the last that was seen.
@@ -287,13 +395,13 @@ fn repeats(history: &[Event]) -> usize {
 #[test]
 fn what_threads_are_told_has_an_order() {
     let stage = Stage {
-        store: Store::new(NonZeroUsize::new(CAPACITY).unwrap()),
+        store: Arc::new(Store::new(NonZeroUsize::new(CAPACITY).unwrap())),
         known: Mutex::default(),
         tried: Mutex::default(),
         clock: AtomicU64::default(),
         counter: AtomicU64::default(),
     };
-    let mut actors: Vec<Actor<'_>> = (1..=THREADS).map(|n| stage.actor(n)).collect();
+    let mut actors: Vec<Actor<'_>> = (1..=THREADS as u64).map(|n| stage.actor(n)).collect();
     for _ in 0..ROUNDS {
         let leap = actors[0].below(25_000);
         stage.clock.fetch_add(leap, Ordering::SeqCst);
@@ -303,6 +411,12 @@ fn what_threads_are_told_has_an_order() {
             }
         });
     }
+    // All that had to be woken has been.
+    for held in actors.iter().flat_map(|actor| &actor.held) {
+        let woken = held.flag.0.load(Ordering::SeqCst);
+        assert_ne!(held.watch.is_pending(), woken);
+    }
+    assert!(actors.iter().map(|actor| actor.ended).sum::<usize>() > 1_000);
     let counts = stage.store.counts();
     let mut histories: HashMap<SessionId, Vec<Event>> = HashMap::new();
     for (id, event) in actors.into_iter().flat_map(|actor| actor.told) {

@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     },
     /// This was there.
     Saw { revision: u64, payload: u64 },
+    /// This was there, and a watch on it began or went on.
+    Watched { revision: u64 },
     /// Another revision than this was there.
     Conflict { expected: u64 },
     /// It ended the session.
@@ -78,6 +80,10 @@ pub(crate) fn check(history: &[Event]) -> Result<(), &'static str> {
             }
             // From now on it is known whose it was.
             *written = vec![payload];
+        }
+        if let Outcome::Watched { revision } = event.outcome {
+            let index = usize::try_from(revision).unwrap();
+            makings.get(index).ok_or("a revision nobody made")?;
         }
     }
     conflicts(history, &makings)?;
@@ -164,7 +170,9 @@ fn in_order(history: &[Event], makings: &[Making]) -> Result<(), &'static str> {
     let mut deleted = 0;
     for event in history {
         let (first, last) = match event.outcome {
-            Outcome::Saw { revision, .. } => (2 * revision + 1, 2 * revision + 1),
+            Outcome::Saw { revision, .. } | Outcome::Watched { revision } => {
+                (2 * revision + 1, 2 * revision + 1)
+            }
             Outcome::Wrote { to, .. } if event.transaction.is_some() => (2 * to, end),
             // Only while what it wrote is there.
             Outcome::Wrote { to, .. } if repeated(to) => (2 * to, 2 * to + 1),
@@ -219,11 +227,18 @@ fn the_checker_finds_every_kind_of_fault() {
     let made = |from, to, payload| Outcome::Wrote { from, to, payload };
     let wrote = |to: u64, payload| made(to.checked_sub(1), to, payload);
     let saw = |revision, payload| Outcome::Saw { revision, payload };
+    let watched = |revision| Outcome::Watched { revision };
     let created = (1, 2, 0, wrote(0, 7));
     let conflict = |expected| Conflict { expected };
     let outcome = |rest: &[_]| check(&history(&[&[created], rest].concat()));
 
-    let sound: [&[_]; 6] = [
+    let sound: [&[_]; 7] = [
+        &[
+            (3, 4, 0, watched(0)),
+            (5, 8, 0, wrote(1, 8)),
+            (6, 7, 0, watched(0)),
+            (9, 10, 0, saw(1, 8)),
+        ],
         &[
             (3, 6, 0, wrote(1, 8)),
             (4, 5, 0, wrote(1, 8)),
@@ -263,7 +278,17 @@ fn the_checker_finds_every_kind_of_fault() {
     for rest in sound {
         assert_eq!(outcome(rest), Ok(()), "{rest:?}");
     }
-    let faults: [(&str, &[_]); 19] = [
+    let faults: [(&str, &[_]); 23] = [
+        (
+            "back in time",
+            &[(3, 4, 0, wrote(1, 8)), (5, 6, 0, watched(0))],
+        ),
+        (
+            "back in time",
+            &[(3, 4, 0, watched(1)), (5, 6, 0, wrote(1, 8))],
+        ),
+        ("back in time", &[(3, 4, 0, Gone), (5, 6, 0, watched(0))]),
+        ("a revision nobody made", &[(3, 4, 0, watched(1))]),
         (
             "two writes of one revision",
             &[(3, 6, 0, wrote(1, 8)), (4, 5, 0, wrote(1, 9))],
