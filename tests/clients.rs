@@ -1,7 +1,7 @@
 //! The loops of the clients in use, as their source has them: what they send,
 //! what they read, what they do on 304, 404, 409 and 412. Two devices meet
 //! through the real binary, directly, behind a homeserver's redirect and
-//! behind a proxy that changes entity tags.
+//! behind a proxy that changes entity tags, with held polls and without.
 
 mod common;
 
@@ -166,24 +166,32 @@ impl Device {
 }
 
 /// Ten messages each way; the same text both ways, so that equal payloads
-/// follow each other.
+/// follow each other. Each device polls while the other one writes.
 fn converse(one: &mut Device, two: &mut Device) {
-    for number in 0..10 {
-        let message = format!("message {number}");
-        two.send(&message).unwrap();
-        assert_eq!(one.receive().unwrap(), message);
-        one.send(&message).unwrap();
-        assert_eq!(two.receive().unwrap(), message);
-    }
+    let message = |number| format!("message {number}");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..10 {
+                assert_eq!(one.receive().unwrap(), message(number));
+                one.send(&message(number)).unwrap();
+            }
+        });
+        for number in 0..10 {
+            two.send(&message(number)).unwrap();
+            assert_eq!(two.receive().unwrap(), message(number));
+        }
+    });
 }
 
 fn endpoint(daemon: &Daemon, path: &str) -> String {
     format!("http://{}{path}", daemon.address)
 }
 
-/// A daemon whose `url` has its own address, as a public URL would.
-fn daemon() -> Daemon {
-    Daemon::start(&[])
+/// A daemon that holds polls, as it does by default, and one that does not.
+fn daemons() -> impl Iterator<Item = Daemon> {
+    let hold = ["10s", "0s"];
+    hold.into_iter()
+        .map(|hold| Daemon::start(&["--long-poll", hold]))
 }
 
 /// Makes `url` lead to where the test reached the daemon.
@@ -197,55 +205,59 @@ fn create(sdk: Sdk, daemon: &Daemon, through: &str) -> Device {
 
 #[test]
 fn devices_of_all_sdks_converse() {
-    let daemon = daemon();
-    for path in [MSC4108, "/rendezvous"] {
-        for (shows, scans) in [(Sdk::Js, Sdk::Rust), (Sdk::Rust, Sdk::Js)] {
-            let mut shower = create(shows, &daemon, &endpoint(&daemon, path));
-            let mut scanner = Device::scan(scans, &shower.url);
-            converse(&mut shower, &mut scanner);
+    for daemon in daemons() {
+        for path in [MSC4108, "/rendezvous"] {
+            for (shows, scans) in [(Sdk::Js, Sdk::Rust), (Sdk::Rust, Sdk::Js)] {
+                let mut shower = create(shows, &daemon, &endpoint(&daemon, path));
+                let mut scanner = Device::scan(scans, &shower.url);
+                converse(&mut shower, &mut scanner);
+            }
         }
     }
 }
 
 #[test]
 fn a_write_whose_answer_was_lost_leaves_both_devices_in_step() {
-    let daemon = daemon();
-    for sdk in [Sdk::Js, Sdk::Rust] {
-        let mut shower = create(sdk, &daemon, &endpoint(&daemon, MSC4108));
-        let mut scanner = Device::scan(sdk, &shower.url);
-        scanner.receive().unwrap();
-        // The write arrives, its answer does not, and what is below the SDK
-        // writes again: a 412 would end matrix-rust-sdk's sign-in.
-        assert_eq!(scanner.put("once").status, 202);
-        let again = scanner.put("once");
-        assert_eq!(again.status, 202);
-        scanner.take_state(&again).unwrap();
-        assert_eq!(shower.receive().unwrap(), "once");
-        shower.send("thanks").unwrap();
-        assert_eq!(scanner.receive().unwrap(), "thanks");
+    for daemon in daemons() {
+        for sdk in [Sdk::Js, Sdk::Rust] {
+            let mut shower = create(sdk, &daemon, &endpoint(&daemon, MSC4108));
+            let mut scanner = Device::scan(sdk, &shower.url);
+            scanner.receive().unwrap();
+            // The write arrives, its answer does not, and what is below the SDK
+            // writes again: a 412 would end matrix-rust-sdk's sign-in.
+            assert_eq!(scanner.put("once").status, 202);
+            let again = scanner.put("once");
+            assert_eq!(again.status, 202);
+            scanner.take_state(&again).unwrap();
+            assert_eq!(shower.receive().unwrap(), "once");
+            shower.send("thanks").unwrap();
+            assert_eq!(scanner.receive().unwrap(), "thanks");
+        }
     }
 }
 
 #[test]
 fn a_stale_write_is_a_conflict_and_changes_nothing() {
-    let daemon = daemon();
-    let mut shower = create(Sdk::Rust, &daemon, &endpoint(&daemon, MSC4108));
-    let mut scanner = Device::scan(Sdk::Rust, &shower.url);
-    scanner.send("first").unwrap();
-    assert_eq!(shower.send("over an old tag"), Err(End::Conflict));
-    assert_eq!(shower.receive().unwrap(), "first");
-    shower.send("second").unwrap();
+    for daemon in daemons() {
+        let mut shower = create(Sdk::Rust, &daemon, &endpoint(&daemon, MSC4108));
+        let mut scanner = Device::scan(Sdk::Rust, &shower.url);
+        scanner.send("first").unwrap();
+        assert_eq!(shower.send("over an old tag"), Err(End::Conflict));
+        assert_eq!(shower.receive().unwrap(), "first");
+        shower.send("second").unwrap();
+    }
 }
 
 #[test]
 fn a_cancel_ends_the_other_device_with_not_found() {
-    let daemon = daemon();
-    for sdk in [Sdk::Js, Sdk::Rust] {
-        let mut shower = create(sdk, &daemon, &endpoint(&daemon, MSC4108));
-        let scanner = Device::scan(sdk, &shower.url);
-        assert_eq!(fetch(&scanner.url, "DELETE", &[], "").status, 204);
-        assert_eq!(shower.receive(), Err(End::NotFound));
-        assert_eq!(shower.send("x"), Err(End::NotFound));
+    for daemon in daemons() {
+        for sdk in [Sdk::Js, Sdk::Rust] {
+            let mut shower = create(sdk, &daemon, &endpoint(&daemon, MSC4108));
+            let scanner = Device::scan(sdk, &shower.url);
+            assert_eq!(fetch(&scanner.url, "DELETE", &[], "").status, 204);
+            assert_eq!(shower.receive(), Err(End::NotFound));
+            assert_eq!(shower.send("x"), Err(End::NotFound));
+        }
     }
 }
 
@@ -294,50 +306,57 @@ fn an_expiry_ends_both_devices_with_not_found() {
 }
 
 /// Serves `answer` for each connection until the test ends.
-fn serve(answer: impl Fn(&str, &str, String) -> Vec<u8> + Send + 'static) -> SocketAddr {
+fn serve(answer: impl Fn(&str, &str, String) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let mut stream = BufReader::new(stream);
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
-            let length = head
-                .lines()
-                .filter_map(|line| line.split_once(": "))
-                .find(|(name, _)| name.eq_ignore_ascii_case("Content-Length"))
-                .map_or(0, |(_, length)| length.parse().unwrap());
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            let method = head.split(' ').next().unwrap();
-            let body = String::from_utf8(body).unwrap();
-            let _ = stream.get_mut().write_all(&answer(method, &head, body));
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || serve_once(stream, &*answer));
         }
     });
     address
 }
 
+fn serve_once(stream: TcpStream, answer: &impl Fn(&str, &str, String) -> Vec<u8>) {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap_or(0) > 0 {}
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("Content-Length"))
+        .map_or(0, |(_, length)| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    let method = head.split(' ').next().unwrap();
+    let body = String::from_utf8(body).unwrap();
+    let _ = stream.get_mut().write_all(&answer(method, &head, body));
+}
+
 #[test]
 fn devices_converse_after_a_homeservers_redirect() {
-    let daemon = daemon();
-    let target = endpoint(&daemon, "/rendezvous");
-    // As Synapse has it: only the create is redirected.
-    let homeserver = serve(move |method, _, _| {
-        let cors = "Access-Control-Allow-Origin: *\r\n\
+    for daemon in daemons() {
+        let target = endpoint(&daemon, "/rendezvous");
+        // As Synapse has it: only the create is redirected.
+        let homeserver = serve(move |method, _, _| {
+            let cors = "Access-Control-Allow-Origin: *\r\n\
                     Access-Control-Allow-Methods: GET, POST, PUT, DELETE\r\n\
                     Access-Control-Allow-Headers: Content-Type, Authorization\r\n\
                     Connection: close\r\nContent-Length: 0\r\n";
-        let answer = match method {
-            "OPTIONS" => format!("HTTP/1.1 200 OK\r\n{cors}\r\n"),
-            _ => format!("HTTP/1.1 307 Temporary Redirect\r\n{cors}Location: {target}\r\n\r\n"),
-        };
-        answer.into_bytes()
-    });
-    for (shows, scans) in [(Sdk::Js, Sdk::Rust), (Sdk::Rust, Sdk::Js)] {
-        let mut shower = create(shows, &daemon, &format!("http://{homeserver}{MSC4108}"));
-        assert!(shower.url.starts_with(&endpoint(&daemon, "/rendezvous/")));
-        let mut scanner = Device::scan(scans, &shower.url);
-        converse(&mut shower, &mut scanner);
+            let answer = match method {
+                "OPTIONS" => format!("HTTP/1.1 200 OK\r\n{cors}\r\n"),
+                _ => format!("HTTP/1.1 307 Temporary Redirect\r\n{cors}Location: {target}\r\n\r\n"),
+            };
+            answer.into_bytes()
+        });
+        for (shows, scans) in [(Sdk::Js, Sdk::Rust), (Sdk::Rust, Sdk::Js)] {
+            let mut shower = create(shows, &daemon, &format!("http://{homeserver}{MSC4108}"));
+            assert!(shower.url.starts_with(&endpoint(&daemon, "/rendezvous/")));
+            let mut scanner = Device::scan(scans, &shower.url);
+            converse(&mut shower, &mut scanner);
+        }
     }
 }
 
@@ -350,29 +369,30 @@ fn devices_converse_through_proxies_that_change_entity_tags() {
         "\"TAG;gzip\"",
         "\"TAG--gzip\"",
     ] {
-        let daemon = daemon();
-        let backend = daemon.address;
-        let proxy = serve(move |method, head, body| {
-            let mut client = Client::new(TcpStream::connect(backend).unwrap());
-            client.send(format!("{head}{body}").as_bytes());
-            let answer = client.answer(method == "HEAD").unwrap();
-            let mut bytes = format!("HTTP/1.1 {} X\r\n", answer.status);
-            for (name, value) in &answer.fields {
-                let changed = change.replace("TAG", value.trim_matches('"'));
-                let value = if name == "ETag" { &changed } else { value };
-                bytes.push_str(&format!("{name}: {value}\r\n"));
-            }
-            bytes.push_str("\r\n");
-            [bytes.as_bytes(), &answer.body].concat()
-        });
-        let mut shower = Device::create(Sdk::Js, &format!("http://{proxy}{MSC4108}"));
-        shower.url = shower.url.replacen("localhost", &proxy.to_string(), 1);
-        assert!(
-            shower.etag.as_deref().unwrap().len() > 18,
-            "the proxy works"
-        );
-        let mut scanner = Device::scan(Sdk::Rust, &shower.url);
-        converse(&mut shower, &mut scanner);
+        for daemon in daemons() {
+            let backend = daemon.address;
+            let proxy = serve(move |method, head, body| {
+                let mut client = Client::new(TcpStream::connect(backend).unwrap());
+                client.send(format!("{head}{body}").as_bytes());
+                let answer = client.answer(method == "HEAD").unwrap();
+                let mut bytes = format!("HTTP/1.1 {} X\r\n", answer.status);
+                for (name, value) in &answer.fields {
+                    let changed = change.replace("TAG", value.trim_matches('"'));
+                    let value = if name == "ETag" { &changed } else { value };
+                    bytes.push_str(&format!("{name}: {value}\r\n"));
+                }
+                bytes.push_str("\r\n");
+                [bytes.as_bytes(), &answer.body].concat()
+            });
+            let mut shower = Device::create(Sdk::Js, &format!("http://{proxy}{MSC4108}"));
+            shower.url = shower.url.replacen("localhost", &proxy.to_string(), 1);
+            assert!(
+                shower.etag.as_deref().unwrap().len() > 18,
+                "the proxy works"
+            );
+            let mut scanner = Device::scan(Sdk::Rust, &shower.url);
+            converse(&mut shower, &mut scanner);
+        }
     }
 }
 
@@ -443,7 +463,7 @@ impl Sequenced {
 
 #[test]
 fn msc4388_devices_converse_retry_conflict_and_cancel() {
-    let daemon = daemon();
+    let daemon = Daemon::start(&[]);
     let discovered = fetch(&endpoint(&daemon, MSC4388), "GET", &[], "");
     assert!(discovered.text().contains("\"create_available\":true"));
     let fields = [("Content-Type", "application/json")];
