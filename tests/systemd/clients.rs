@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 /// No request takes longer, restart or not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a poll may be held, in seconds: longer than between two restarts.
+const HOLD: usize = 3;
+
 /// Between connecting and asking, as over a network, every other time.
 const DISTANCE: Duration = Duration::from_millis(5);
 
@@ -37,6 +40,8 @@ struct Counts {
     requests: usize,
     writes: usize,
     sent_again: usize,
+    /// Held polls that were answered because the server stopped.
+    released: usize,
     longest: Duration,
     failures: Vec<String>,
 }
@@ -164,11 +169,16 @@ impl Client {
         }
     }
 
-    fn poll(&mut self, session: &Session) -> Result<(), String> {
-        let fields = format!("If-None-Match: {}\r\n", session.tag);
+    /// Polls, and lets the poll be held for so many seconds.
+    fn poll(&mut self, session: &Session, wait: usize) -> Result<(), String> {
+        let fields = format!("If-None-Match: {}\r\nPrefer: wait={wait}\r\n", session.tag);
         let (answer, _) = self.ask(&format!("GET {}", session.path), &fields, "")?;
         match answer.status {
-            304 => Ok(()),
+            304 => {
+                let closes = answer.field("connection") == Some("close");
+                self.counts.released += usize::from(wait > 0 && closes && self.keeps);
+                Ok(())
+            }
             status => Err(format!(
                 "poll: {status} {:?}, last written {:?}",
                 answer.body, session.text
@@ -215,7 +225,9 @@ impl Client {
             let result = match turn % 4 {
                 0 => self.write(&mut busy, format!("write {turn} of client {}", self.number)),
                 1 => self.read(&busy),
-                _ => self.poll(&busy),
+                // One that is held when the server stops, mostly, and one that is not.
+                2 => self.poll(&busy, HOLD),
+                _ => self.poll(&busy, 0),
             };
             self.note(result);
             turn += 1;
@@ -293,19 +305,24 @@ fn main() -> ExitCode {
         sum.requests += counts.requests;
         sum.writes += counts.writes;
         sum.sent_again += counts.sent_again;
+        sum.released += counts.released;
         sum.longest = sum.longest.max(counts.longest);
         sum.failures.extend(counts.failures);
+    }
+    if sum.released == 0 {
+        sum.failures.push("no poll was held at a restart".into());
     }
     for failure in sum.failures.iter().take(10) {
         println!("{failure}");
     }
     println!(
         "{clients} clients: {} requests, {} acknowledged writes, {} failures; {} sent again \
-         over a new connection; longest wait {} ms",
+         over a new connection; {} polls held at a restart; longest wait {} ms",
         sum.requests,
         sum.writes,
         sum.failures.len(),
         sum.sent_again,
+        sum.released,
         sum.longest.as_millis()
     );
     if sum.failures.is_empty() {
