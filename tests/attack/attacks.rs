@@ -3,10 +3,12 @@
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
+use rendezvousd::session::Revision;
+use rendezvousd::store::MAX_WATCHES;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 
-use crate::bystander::{CREATE, Line, request};
+use crate::bystander::{Answer, CREATE, Line, request};
 use crate::load::{Load, Origin, Parting};
 
 /// One attack.
@@ -26,6 +28,9 @@ const CREATE_JSON: &str = "/_matrix/client/v1/rendezvous";
 /// Connections of a hoard.
 const HOARD: usize = 2_000;
 
+/// Connections with polls that may be held: twice as many as are.
+const HELD: usize = 4_000;
+
 /// Connections that send as fast as they can.
 const FEW: usize = 8;
 
@@ -39,6 +44,9 @@ const TRANSACTIONS: usize = 70;
 
 /// Sessions that one address may create in one go.
 const BURST: usize = 20;
+
+/// Writes to a session whose polls are held; more than there is time for.
+const WRITES: usize = 50_000;
 
 /// All attacks, in the order of the table.
 #[rustfmt::skip]
@@ -69,6 +77,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("creations, new connections", |_| visits()),
     attack("creations of 1000 through a proxy", |_| proxied()),
     attack("forwarded headers of 16 KB", |_| Load::new(FEW, Origin::Proxy).refrain(octets(&forwarded()))),
+    Attack { only_ours: true, ..attack("held polls, 4000 through a proxy", |server| held(server, 100, Origin::Proxy)) },
+    Attack { only_ours: true, ..attack("held polls, 4000 from 1000", |server| held(server, 200, Origin::Many(1_000))) },
+    Attack { only_ours: true, ..attack("held polls, reset", held_and_reset) },
+    Attack { only_ours: true, ..attack("writes to a session with 8 held", writes_to_held) },
     Attack { only_ours: true, ..attack("transactions of one session", one_session) },
     Attack { only_ours: true, ..attack("conflicts of one session", conflicts) },
     Attack { only_ours: true, ..attack("transactions of 400 sessions", many_sessions) },
@@ -76,6 +88,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { only_ours: true, ..attack("nested JSON, 1000 from 100", |server| nested(server, 1_000, Origin::Many(100))) },
     Attack { only_ours: true, ..attack("nested JSON, new connections", nested_visits) },
     Attack { descriptors: Some(64), ..attack("64 descriptors, 500 from 100", |_| keep_alive(500, Origin::Many(100))) },
+    Attack { only_ours: true, descriptors: Some(64), ..attack("64 descriptors, held from 1000", |server| held(server, 450, Origin::Many(1_000))) },
     attack("TLS ClientHello", |_| stranger(client_hello())),
     attack("HTTP/2 preface", |_| stranger(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec())),
 ];
@@ -234,6 +247,61 @@ fn forwarded() -> String {
     format!("Forwarded: {}\r\n", "a,".repeat(7_800))
 }
 
+/// As many of each session as may be held, and again when they are answered.
+fn held(server: SocketAddrV4, first: usize, origin: Origin) -> Load {
+    let polls = held_polls(server, first, HELD / MAX_WATCHES);
+    Load::new(HELD, origin)
+        .openings(polls)
+        .parting(Parting::WhenAnswered)
+}
+
+/// Reset as soon as they are held.
+fn held_and_reset(server: SocketAddrV4) -> Load {
+    Load::new(HOARD, Origin::Many(100))
+        .openings(held_polls(server, 300, HOARD / MAX_WATCHES))
+        .slowly(1, Duration::from_millis(20))
+        .parting(Parting::AfterRest)
+}
+
+/// Polls of so many new sessions, each of its own.
+fn held_polls(server: SocketAddrV4, first: usize, sessions: usize) -> Vec<Vec<u8>> {
+    let poll = |number| {
+        let (session, revision) = created_with_tag(server, first + number / BURST);
+        held_poll(&session, revision, "").into()
+    };
+    (0..sessions).map(poll).collect()
+}
+
+/// A poll of a client that knows this revision, with further header lines.
+fn held_poll(session: &str, revision: Revision, fields: &str) -> String {
+    let fields = format!("If-None-Match: \"{revision}\"\r\n{fields}");
+    request("GET", session, &fields, "")
+}
+
+/// One client writes, each time over what it has just written. Each of the
+/// others polls for what it has not seen yet.
+fn writes_to_held(server: SocketAddrV4) -> Load {
+    let (session, first) = created_with_tag(server, 400);
+    let revisions = || std::iter::successors(Some(first), |last| Some(last.next())).take(WRITES);
+    let write = |revision| {
+        let fields = format!("Content-Type: text/plain\r\nIf-Match: \"{revision}\"\r\n");
+        request("PUT", &session, &fields, "x")
+    };
+    // Of one length, so that each is one step.
+    let step = write(first).len();
+    let shortest = held_poll(&session, first, "A: \r\n").len();
+    let fill = format!("A: {}\r\n", "x".repeat(step - shortest));
+    let poll = |revision| held_poll(&session, revision, &fill);
+    let writes: String = revisions().map(write).collect();
+    let polls: String = revisions().map(poll).collect();
+    let mut refrains = vec![polls.into_bytes(); MAX_WATCHES];
+    refrains.push(writes.into_bytes());
+    Load::new(refrains.len(), Origin::Single)
+        .refrains(refrains)
+        .slowly(step, Duration::ZERO)
+        .patient()
+}
+
 /// All of them current: the writes follow each other.
 fn one_session(server: SocketAddrV4) -> Load {
     let session = created(server, 0);
@@ -291,20 +359,34 @@ fn put(session: &str, number: usize, token: usize) -> String {
 
 /// The path of a session made from the attackers' address of this number.
 fn created(server: SocketAddrV4, number: usize) -> String {
-    let body = r#"{"data":""}"#;
-    let create = || -> Option<String> {
+    let answer = answer_to(
+        server,
+        number,
+        &request("POST", CREATE_JSON, "", r#"{"data":""}"#),
+    );
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let id = answer["id"].as_str().expect("a session for the attacker");
+    format!("{CREATE_JSON}/{id}")
+}
+
+/// The same for one with ETags, and its revision.
+fn created_with_tag(server: SocketAddrV4, number: usize) -> (String, Revision) {
+    let Answer { location, etag, .. } = answer_to(server, number, &octets(""));
+    let revision = Revision::parse(etag.trim_matches('"'));
+    (location.zip(revision)).expect("a session for the attacker")
+}
+
+/// The answer to a request from the attackers' address of this number.
+fn answer_to(server: SocketAddrV4, number: usize, text: &str) -> Answer {
+    let exchange = || -> Option<Answer> {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
         let address = Origin::Many(1_000).address(number);
         bind(&socket, &SocketAddrV4::new(address, 0)).ok()?;
         connect(&socket, &server).ok()?;
         let mut line = Line::new(TcpStream::from(socket)).ok()?;
-        let answer = line
-            .exchange(&request("POST", CREATE_JSON, "", body))
-            .ok()?;
-        let answer: Value = serde_json::from_slice(&answer.body).ok()?;
-        Some(format!("{CREATE_JSON}/{}", answer["id"].as_str()?))
+        line.exchange(text).ok()
     };
-    create().expect("a session for the attacker")
+    exchange().expect("an answer for the attacker")
 }
 
 /// Waits to be closed, or leaves when answered.

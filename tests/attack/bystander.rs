@@ -1,5 +1,6 @@
 //! The client that must notice nothing: it polls and writes its session as
-//! the SDKs do, only faster, and keeps account.
+//! the SDKs do, only faster, and keeps account. Only a poll during a write may
+//! be held; the others ask to be answered at once.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
@@ -13,7 +14,7 @@ pub(crate) const CREATE: &str = "/rendezvous";
 /// The longest that a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Every so many polls it writes, and reads what it wrote.
+/// Every so many polls it writes, and another device reads what it wrote.
 const WRITE_EVERY: u32 = 10;
 
 /// What bystanders saw.
@@ -113,8 +114,8 @@ impl Bystander {
         };
         for round in 1.. {
             self.step(Self::poll);
-            if round % WRITE_EVERY == 0 && self.step(Self::write) {
-                self.step(Self::read);
+            if round % WRITE_EVERY == 0 {
+                self.step(Self::write_and_receive);
             }
             let until = Instant::now() + pause;
             while Instant::now() < until && !stop.load(Ordering::Relaxed) {
@@ -148,9 +149,23 @@ impl Bystander {
     }
 
     fn poll(&mut self) -> Result<(), String> {
-        let field = format!("If-None-Match: {}\r\n", self.etag);
+        let field = format!("If-None-Match: {}\r\nPrefer: wait=0\r\n", self.etag);
         let text = request("GET", &self.session, &field, "");
         self.exchange(&text)?.expect(304).map(drop)
+    }
+
+    /// A message to another device, which polls meanwhile and may be held. One
+    /// that is answered too early asks again.
+    fn write_and_receive(&mut self) -> Result<(), String> {
+        let field = format!("If-None-Match: {}\r\n", self.etag);
+        let poll = request("GET", &self.session, &field, "");
+        let mut other = Line::connect(self.server)?;
+        other.send(&poll);
+        self.write()?;
+        match other.receive().map_err(Fault::on_a_new_line)? {
+            answer if answer.status == 304 => self.read(),
+            answer => self.check(&answer.expect(200)?),
+        }
     }
 
     fn write(&mut self) -> Result<(), String> {
@@ -164,6 +179,10 @@ impl Bystander {
     fn read(&mut self) -> Result<(), String> {
         let text = request("GET", &self.session, "", "");
         let answer = self.exchange(&text)?.expect(200)?;
+        self.check(&answer)
+    }
+
+    fn check(&self, answer: &Answer) -> Result<(), String> {
         if answer.body != self.payload().as_bytes() {
             return Err("another payload than was written".into());
         }
@@ -188,10 +207,7 @@ impl Bystander {
             }
         }
         let mut line = Line::connect(self.server)?;
-        let answer = line.exchange(text).map_err(|fault| match fault {
-            Fault::Closed => "closed before an answer".into(),
-            Fault::Bad(reason) => reason,
-        })?;
+        let answer = line.exchange(text).map_err(Fault::on_a_new_line)?;
         if self.kind != ClientKind::Visits {
             self.kept = Some(line);
         }
@@ -214,6 +230,16 @@ pub(crate) enum Fault {
     Bad(String),
 }
 
+impl Fault {
+    /// What is wrong with it where nobody may close.
+    fn on_a_new_line(self) -> String {
+        match self {
+            Self::Closed => "closed before an answer".into(),
+            Self::Bad(reason) => reason,
+        }
+    }
+}
+
 /// A connection that waits for its answers.
 pub(crate) struct Line(BufReader<TcpStream>);
 
@@ -233,8 +259,16 @@ impl Line {
     }
 
     pub(crate) fn exchange(&mut self, text: &str) -> Result<Answer, Fault> {
+        self.send(text);
+        self.receive()
+    }
+
+    fn send(&mut self, text: &str) {
         // The server may have closed and answered why; reading tells.
         let _ = self.0.get_mut().write_all(text.as_bytes());
+    }
+
+    fn receive(&mut self) -> Result<Answer, Fault> {
         match self.0.fill_buf() {
             Ok([]) => return Err(Fault::Closed),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Fault::Closed),
@@ -275,8 +309,8 @@ impl Line {
 /// What bystanders look at.
 pub(crate) struct Answer {
     status: u16,
-    etag: String,
-    location: Option<String>,
+    pub(crate) etag: String,
+    pub(crate) location: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 

@@ -60,6 +60,8 @@ impl Origin {
 pub(crate) enum Parting {
     Never,
     WhenSent,
+    /// A turn after that.
+    AfterRest,
     WhenAnswered,
 }
 
@@ -69,14 +71,14 @@ pub(crate) struct Load {
     origin: Origin,
     /// Said first, one of them by each connection in turn.
     openings: Vec<Vec<u8>>,
-    /// Said after that, again and again.
-    refrain: Vec<u8>,
+    /// Said after that, again and again, one of them by each connection in turn.
+    refrains: Vec<Vec<u8>>,
     /// Bytes of it that a connection says in one turn.
     step: usize,
     /// The time between two turns.
     rest: Duration,
     deaf: bool,
-    /// Says its refrain again only after it has heard something.
+    /// Says the next step of its refrain only after it has heard something.
     patient: bool,
     parting: Parting,
 }
@@ -88,7 +90,7 @@ impl Load {
             size,
             origin,
             openings: vec![Vec::new()],
-            refrain: Vec::new(),
+            refrains: vec![Vec::new()],
             step: BLOCK,
             rest: Duration::ZERO,
             deaf: false,
@@ -106,8 +108,12 @@ impl Load {
         self
     }
 
-    pub(crate) fn refrain(mut self, refrain: impl Into<Vec<u8>>) -> Self {
-        self.refrain = refrain.into();
+    pub(crate) fn refrain(self, refrain: impl Into<Vec<u8>>) -> Self {
+        self.refrains(vec![refrain.into()])
+    }
+
+    pub(crate) fn refrains(mut self, refrains: Vec<Vec<u8>>) -> Self {
+        self.refrains = refrains;
         self
     }
 
@@ -124,7 +130,7 @@ impl Load {
         self
     }
 
-    /// Waits for an answer before it says its refrain again.
+    /// Waits for an answer before it says the next step of its refrain.
     pub(crate) fn patient(mut self) -> Self {
         self.patient = true;
         self
@@ -208,7 +214,7 @@ struct Link {
     opened: usize,
     /// Where in the refrain it is.
     place: usize,
-    /// Has said it all and heard nothing since.
+    /// Has said a step of it and heard nothing since.
     waiting: bool,
 }
 
@@ -236,9 +242,15 @@ impl Link {
     /// Says and hears what it can; whether there was anything. An error is
     /// the end of the connection.
     fn turn(&mut self, load: &Load, input: &mut [u8]) -> io::Result<bool> {
+        let sent = |link: &Self| {
+            let opening = &load.openings[link.number % load.openings.len()];
+            link.opened == opening.len()
+        };
+        if load.parting == Parting::AfterRest && sent(self) {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
         let said = self.say(load)?;
-        let opening = &load.openings[self.number % load.openings.len()];
-        if load.parting == Parting::WhenSent && self.opened == opening.len() {
+        if load.parting == Parting::WhenSent && sent(self) {
             return Err(ErrorKind::ConnectionReset.into());
         }
         if load.deaf {
@@ -264,13 +276,14 @@ impl Link {
             self.opened += taken.unwrap_or(0);
             return Ok(taken.is_some());
         }
-        if load.refrain.is_empty() || self.waiting {
+        let refrain = &load.refrains[self.number % load.refrains.len()];
+        if refrain.is_empty() || self.waiting {
             return Ok(false);
         }
-        let end = load.refrain.len().min(self.place + load.step);
-        let taken = progress(self.stream.write(&load.refrain[self.place..end]))?;
-        self.place = (self.place + taken.unwrap_or(0)) % load.refrain.len();
-        self.waiting = load.patient && taken.is_some() && self.place == 0;
+        let end = refrain.len().min(self.place + load.step);
+        let taken = progress(self.stream.write(&refrain[self.place..end]))?;
+        self.place = (self.place + taken.unwrap_or(0)) % refrain.len();
+        self.waiting = load.patient && taken.is_some() && self.place % load.step == 0;
         Ok(taken.is_some())
     }
 }
