@@ -96,7 +96,7 @@ setTimeout(() => {
 async function start() {
     const flags = ["--listen", `127.0.0.1:${port}`, "--listen", `unix:${directory}/socket`];
     flags.push("--trusted-proxy", "127.0.0.1", "--trusted-proxy", "unix", "--log-level", "warn");
-    flags.push("--create-burst", burst, "--create-rate", 1);
+    flags.push("--create-burst", burst, "--create-rate", 1, "--long-poll", "0s");
     flags.push("--state-file", `${directory}/state`, "--admin", `unix:${directory}/admin`);
     server = spawn(program, flags, { stdio: ["ignore", "ignore", "inherit"] });
     for (let tries = 0; tries < 100; tries++) {
