@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -90,9 +90,7 @@ fn systemd_hears_why_it_does_not_start() {
         command.args(flags).env("NOTIFY_SOCKET", &path);
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(code));
-        let mut message = [0; 512];
-        let count = manager.recv(&mut message).unwrap();
-        let message = String::from_utf8_lossy(&message[..count]);
+        let message = receive(&manager).unwrap();
         assert!(message.starts_with(reason), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     }
@@ -133,16 +131,25 @@ fn requests_in_the_gap_of_a_restart_wait_in_the_inherited_socket() {
     assert_eq!(read.etag(), made.etag());
 }
 
+/// The next message, however often the process is paused while it waits: with a
+/// time limit, that interrupts the call (signal(7)).
+fn receive(socket: &UnixDatagram) -> io::Result<String> {
+    let mut message = [0; 512];
+    loop {
+        match socket.recv(&mut message) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(count) => return Ok(String::from_utf8_lossy(&message[..count]).into_owned()),
+        }
+    }
+}
+
 #[test]
 fn systemd_hears_of_readiness_life_and_the_end() {
     let path = path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let hear = || {
-        let mut message = [0; 512];
-        let count = manager.recv(&mut message)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&message[..count]).into_owned())
-    };
+    let hear = || receive(&manager);
     let mut command = Command::new(program());
     command
         .args(["--listen", "127.0.0.1:0"])
