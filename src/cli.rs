@@ -18,6 +18,7 @@ use crate::config::{
     PublicUrl, SignInTtl, TrustedProxy, Ttl, UpTo,
 };
 use crate::server::Address;
+use crate::usage;
 
 /// A rendezvous server for Matrix sign-in with QR code (MSC3886, MSC4108,
 /// MSC4388).
@@ -107,6 +108,11 @@ pub struct Flags {
     #[argh(switch)]
     pub no_check_page: bool,
 
+    /// check the flags, print limits and memory, and exit: with 2 if a flag is
+    /// wrong
+    #[argh(switch)]
+    pub check: bool,
+
     /// what to log: off, error, warn, info (the default), debug or trace
     #[argh(
         option,
@@ -117,7 +123,7 @@ pub struct Flags {
     pub log_level: LevelFilter,
 
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     pub version: bool,
 }
 
@@ -167,6 +173,8 @@ impl Flags {
 pub enum Command {
     /// To serve.
     Serve(Box<Flags>),
+    /// To say what these flags come to.
+    Check(Box<Flags>),
     /// To print this text.
     Print(String),
 }
@@ -206,22 +214,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             "--public-url is what stands in front of our paths: write it without {}",
             &*flags.prefix
         )),
+        Ok(flags) if flags.check => Ok(Command::Check(Box::new(flags))),
         Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
-        Err(exit) => Err(complaint(exit.output.lines().next().unwrap_or_default())),
+        Err(exit) => Err(usage::explain(&exit.output, &help())),
     }
 }
 
-/// argh's error, with a flag that is given twice in words of our own.
-fn complaint(line: &str) -> String {
-    let twice = line.ends_with(": duplicate values provided");
-    match line.split('\'').nth(1) {
-        Some("--state-file") if twice => {
-            "--state-file is given twice (the systemd units give it already)".into()
-        }
-        Some(flag) if twice => format!("{flag} is given twice"),
-        _ => line.to_owned(),
-    }
+/// What `--help` prints.
+fn help() -> String {
+    Flags::from_args(&["rendezvousd"], &["--help"])
+        .err()
+        .map_or_else(String::new, |exit| exit.output)
 }
 
 fn version() -> String {
@@ -258,7 +262,7 @@ mod tests {
         let words = ["rendezvousd"].iter().chain(words).map(OsString::from);
         match parse(words)? {
             Command::Serve(flags) => Ok(*flags),
-            Command::Print(text) => panic!("{text}"),
+            command => panic!("{command:?}"),
         }
     }
 

@@ -123,13 +123,12 @@ impl Default for Ttl {
 }
 
 impl FromStr for Ttl {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let range = Duration::from_secs(1)..=Session::MAX_LIFETIME;
-        duration_in(text, &range)
-            .map(Self)
-            .ok_or("write a number and a unit, from 1s to 1day, like 90s or 5m")
+        let rule = "write a number and a unit, from 1s to 1day, like 90s or 5m";
+        duration_in(text, &range, rule).map(Self)
     }
 }
 
@@ -144,12 +143,10 @@ impl Default for SignInTtl {
 }
 
 impl FromStr for SignInTtl {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        duration_in(text, &SIGN_IN_TTL)
-            .map(Self)
-            .ok_or("MSC4108 and MSC4388 allow 2m to 5m")
+        duration_in(text, &SIGN_IN_TTL, "MSC4108 and MSC4388 allow 2m to 5m").map(Self)
     }
 }
 
@@ -170,18 +167,27 @@ impl Default for LongPoll {
 }
 
 impl FromStr for LongPoll {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        duration_in(text, &(Duration::ZERO..=Self::MAX))
-            .map(Self)
-            .ok_or("write a number and a unit, up to 25s; 0s answers every poll at once")
+        let rule = "write a number and a unit, up to 25s; 0s answers every poll at once";
+        duration_in(text, &(Duration::ZERO..=Self::MAX), rule).map(Self)
     }
 }
 
-fn duration_in(text: &str, range: &RangeInclusive<Duration>) -> Option<Duration> {
-    let duration = humantime::parse_duration(text).ok()?;
-    range.contains(&duration).then_some(duration)
+/// A time in this range; the error says what the rule is.
+fn duration_in(
+    text: &str,
+    range: &RangeInclusive<Duration>,
+    rule: &str,
+) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if range.contains(&duration) => Ok(duration),
+        Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => Err(format!(
+            "it has no unit: write {text}s for seconds or {text}m for minutes"
+        )),
+        _ => Err(rule.into()),
+    }
 }
 
 /// A value of `--max-bytes`.

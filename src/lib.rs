@@ -6,8 +6,8 @@
 //! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
 //! [`rate_limit`], [`store`], [`metrics`], [`http`], [`api`], [`server`];
 //! beside each other [`reaper`], [`state`], [`admin`], [`systemd`],
-//! [`machine`], [`signals`] and [`logging`]; on top [`config`], [`cli`],
-//! [`error`], [`ports`] and [`service`].
+//! [`machine`], [`signals`] and [`logging`]; on top [`config`], `usage`,
+//! [`cli`], [`error`], [`ports`] and [`service`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -35,3 +35,4 @@ pub mod signals;
 pub mod state;
 pub mod store;
 pub mod systemd;
+mod usage;

@@ -16,17 +16,17 @@ use rendezvousd::signals::StopSignals;
 use rendezvousd::systemd::{self, Sockets};
 
 fn main() -> ExitCode {
-    let flags = match cli::parse(env::args_os()) {
-        Ok(Command::Serve(flags)) => flags,
+    let done = match cli::parse(env::args_os()) {
+        Ok(Command::Serve(flags)) => serve(&flags),
+        Ok(Command::Check(flags)) => check(&flags),
         Ok(Command::Print(text)) => {
             // A reader that has closed the pipe has read enough.
             let _ = io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
+            Ok(())
         }
-        Err(line) => return fail(&StartError::Flags(line)),
+        Err(line) => Err(StartError::Flags(line)),
     };
-    logging::start(flags.log_level);
-    match serve(&flags) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
@@ -41,12 +41,14 @@ fn fail(error: &StartError) -> ExitCode {
 
 /// Serves until a signal says to stop.
 fn serve(flags: &Flags) -> Result<(), StartError> {
-    // First, so that no file descriptor of ours is taken for one passed on.
+    logging::start(flags.log_level);
+    // Before anything is opened, so that no file descriptor of ours is taken for one passed on.
     let inherited = Sockets::inherited().map_err(StartError::InheritedSockets)?;
     let signals = StopSignals::catch().map_err(StartError::Signals)?;
     let sockets = listen(flags, inherited)?;
-    let settings = service::server_settings(flags, &sockets);
-    service::log_limits(flags, &settings, sockets.admin.is_some());
+    let has_admin_port = sockets.admin.is_some();
+    let settings = service::server_settings(flags, sockets.public.len(), has_admin_port);
+    service::log_limits(flags, &settings, has_admin_port);
     let (store, state_file) = service::restore(flags);
     let store = Arc::new(store);
     let outcome = Service::start(flags, &settings, sockets, &store).and_then(|service| {
@@ -59,6 +61,23 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
         service::keep(path, &store);
     }
     info!("stopped; {}", outcome?);
+    Ok(())
+}
+
+/// Says what the flags come to, as at a start, and whether the addresses among
+/// them can be listened on where this runs.
+fn check(flags: &Flags) -> Result<(), StartError> {
+    logging::start(flags.log_level);
+    for address in flags.listen.iter().chain(&flags.admin) {
+        if let Err(error) = address.check_family() {
+            return Err(StartError::NoNetwork(address.clone(), error));
+        }
+    }
+    let has_admin_port = flags.admin.is_some();
+    let listeners = flags.listen.len().max(1);
+    let settings = service::server_settings(flags, listeners, has_admin_port);
+    service::log_limits(flags, &settings, has_admin_port);
+    info!("these flags are right");
     Ok(())
 }
 

@@ -53,6 +53,7 @@ impl Service {
     ) -> Result<Self, StartError> {
         let Sockets { public, admin } = sockets;
         let addresses: Vec<String> = public.iter().map(|l| l.address().to_string()).collect();
+        let check_page = check_page(flags, &public);
         let api = Arc::new(Api::new(Arc::clone(store), Clock, api_settings(flags)));
         let reaper = Reaper::start(Arc::clone(store), Clock)
             .map_err(|error| StartError::Thread("reaper", error))?;
@@ -66,7 +67,8 @@ impl Service {
         let admin = admin
             .map(|listener| start_admin(listener, handler))
             .transpose()?;
-        info!("ready on {}", addresses.join(" "));
+        let check_page = check_page.map_or_else(String::new, |url| format!(" (check page: {url})"));
+        info!("ready on {}{check_page}", addresses.join(" "));
         systemd::ready();
         Ok(Self {
             metrics,
@@ -119,6 +121,16 @@ impl Service {
     }
 }
 
+/// The URL of the check page, if there is one that a browser can open.
+fn check_page(flags: &Flags, public: &[Listener]) -> Option<String> {
+    let mut local = public.iter().filter_map(|l| l.address().url());
+    let origin = match &flags.public_url {
+        Some(url) => url.to_string(),
+        None => local.next()?,
+    };
+    (!flags.no_check_page).then(|| format!("{origin}{}/check", &*flags.prefix))
+}
+
 fn start_admin(listener: Listener, handler: Admin) -> Result<Server, StartError> {
     let address = listener.address().to_string();
     let port = Arc::new(Port::Admin(handler));
@@ -152,9 +164,8 @@ fn creations(number: UpTo<MAX_CREATIONS>) -> u32 {
 /// The server's settings, with no more connections than there can be file
 /// descriptors.
 #[must_use]
-pub fn server_settings(flags: &Flags, sockets: &Sockets) -> server::Settings {
+pub fn server_settings(flags: &Flags, listeners: usize, admin: bool) -> server::Settings {
     let wanted = flags.max_connections.0;
-    let (listeners, admin) = (sockets.public.len(), sockets.admin.is_some());
     let fds = reserve_fds(wanted, listeners, flags.workers.0, admin);
     if fds.connections < wanted {
         warn!(

@@ -23,7 +23,14 @@ fn error_line(output: &Output) -> String {
 #[test]
 fn wrong_values_are_named_on_one_line_and_exit_2() {
     for (flags, parts) in [
-        (&["--ttl", "90"][..], &["--ttl", "'90'", "90s"][..]),
+        (
+            &["--ttl", "90"][..],
+            &["--ttl", "'90'", "no unit", "90s", "90m"][..],
+        ),
+        (&["--sign-in-ttl", "5"], &["no unit", "5m"]),
+        (&["--long-poll", "10"], &["no unit", "10s"]),
+        (&["--long-poll", "26s"], &["'26s'", "up to 25s"]),
+        (&["--check", "--ttl", "90"], &["no unit"]),
         (&["--ttl", "0s"], &["--ttl", "'0s'", "from 1s"]),
         (&["--ttl", "2days"], &["--ttl", "'2days'", "1day"]),
         (&["--ttl", "soon"], &["--ttl", "'soon'", "90s"]),
@@ -86,7 +93,13 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--listen", "8090"],
             &["--listen", "'8090'", "127.0.0.1:8090"],
         ),
-        (&["--listen", "localhost:1"], &["--listen", "'localhost:1'"]),
+        (
+            &["--listen", "localhost:1"],
+            &["--listen", "'localhost:1'", "127.0.0.1:1 or [::1]:1"],
+        ),
+        (&["--listen", ":8099"], &["':8099'", "[::]:8099 for all"]),
+        (&["--listen", "example.org:1"], &["127.0.0.1:8090", "unix:"]),
+        (&["--listen", ":99999"], &["127.0.0.1:8090", "unix:"]),
         (&["--listen", "unix:r.sock"], &["--listen", "slash"]),
         (
             &["--log-level", "loud"],
@@ -97,8 +110,14 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--state-file", "/run/a", "--state-file=/run/b"],
             &["--state-file is given twice", "systemd units"],
         ),
-        (&["--speed", "9"], &["--speed"]),
-        (&["serve"], &["serve"]),
+        (&["--speed", "9"], &["--speed is no flag", "--help"]),
+        (
+            &["--lisen", "x"],
+            &["--lisen is no flag; did you mean --listen?"],
+        ),
+        (&["-admin", "x"], &["did you mean --admin?"]),
+        (&["--state=/x"], &["did you mean --state-file?"]),
+        (&["serve"], &["serve is no flag"]),
     ] {
         let output = run(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
@@ -173,15 +192,96 @@ fn a_port_that_is_taken_is_one_line_and_exit_1() {
 
 #[test]
 fn version_and_help_go_to_standard_output() {
-    let output = run(&["--version"]);
-    assert!(output.status.success() && output.stderr.is_empty());
-    let expected = format!("rendezvousd {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    for flag in ["--version", "-V"] {
+        let output = run(&[flag]);
+        assert!(output.status.success() && output.stderr.is_empty());
+        let expected = format!("rendezvousd {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
     for flag in ["--help", "-h"] {
         let output = run(&[flag]);
         assert!(output.status.success() && output.stderr.is_empty());
         assert!(output.stdout.starts_with(b"Usage: rendezvousd "));
     }
+}
+
+/// What is logged, without the times in front.
+fn without_times(lines: impl IntoIterator<Item = String>) -> Vec<String> {
+    let rest = |line: String| line.split_once(' ').unwrap().1.to_owned();
+    lines.into_iter().map(rest).collect()
+}
+
+#[test]
+fn a_check_says_what_a_start_says_and_serves_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flags in [
+        &["--max-entries", "500", "--workers", "1"][..],
+        &["--public-url", "https://m.example", "--workers", "2"],
+    ] {
+        let output = run(&[&["--check", "--listen", &address], flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stdout.is_empty());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let mut checked = without_times(text.lines().map(str::to_owned));
+        let last = checked.pop().unwrap();
+        assert!(last.ends_with("these flags are right"), "{last}");
+        let daemon = Daemon::start(&[flags, &["--long-poll", "10s"]].concat());
+        let mut start = without_times(daemon.start.iter().cloned());
+        start.pop();
+        assert!(checked.iter().any(|line| line.contains("memory: at most")));
+        assert_eq!(checked, start);
+    }
+}
+
+#[test]
+fn the_last_line_at_the_start_names_the_check_page() {
+    let last = |flags: &[&str]| {
+        let daemon = Daemon::start(flags);
+        let line = daemon.start.last().unwrap();
+        line.replace(&daemon.address.port().to_string(), "PORT")
+    };
+    let ready = "ready on http://127.0.0.1:PORT";
+    for (flags, page) in [
+        (
+            &[][..],
+            " (check page: http://127.0.0.1:PORT/rendezvous/check)",
+        ),
+        (
+            &["--prefix", "/"],
+            " (check page: http://127.0.0.1:PORT/check)",
+        ),
+        (
+            &["--public-url", "https://m.example/x"],
+            " (check page: https://m.example/x/rendezvous/check)",
+        ),
+        (&["--no-check-page"], ""),
+        (
+            &["--no-check-page", "--public-url", "https://m.example"],
+            "",
+        ),
+    ] {
+        let line = last(flags);
+        assert!(line.ends_with(&[ready, page].concat()), "{flags:?}: {line}");
+    }
+    // A browser cannot open 0.0.0.0 everywhere.
+    let output = Command::new(program())
+        .args(["--listen", "0.0.0.0:0"])
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let mut child = output.unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let line = std::io::BufRead::lines(stderr)
+        .map_while(Result::ok)
+        .find(|line| line.contains(" ready on "))
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        line.contains("ready on http://0.0.0.0:")
+            && line.contains("(check page: http://127.0.0.1:"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn options_of_help() -> BTreeMap<String, String> {
     let (_, options) = help.split_once("Options:\n").unwrap();
     let mut found: Vec<(String, String)> = Vec::new();
     for line in options.lines() {
-        if line.starts_with("  --") {
+        if line.starts_with("  -") {
             let line = line.trim();
             // After a long one one space follows, or the text on the next line.
             let text = line.split_once("  ").or_else(|| line.split_once(' '));

@@ -149,6 +149,15 @@ fn the_transcript_of_a_meeting_is_what_curl_shows() {
     for (shown, (command, expected)) in shown.iter().zip(&steps) {
         assert_eq!(shown.trim(), expected, "{command}");
     }
+    let start = daemon.start.clone();
+    daemon.signal(rustix::process::Signal::TERM);
+    let (lines, _) = daemon.wait();
+    for line in start.iter().chain(&lines) {
+        assert!(
+            !line.contains(" WARN ") && !line.contains(" ERROR "),
+            "{line}"
+        );
+    }
 }
 
 /// Whole configurations that `tests/proxies/run` starts the real proxies with, and

@@ -51,8 +51,12 @@ fn inherited_sockets_are_served_instead_of_the_default_one() {
     let daemon = Daemon::spawn(with_sockets(sockets, "rendezvousd.socket:", ""));
     assert_eq!(daemon.address, tcp.local_addr().unwrap());
     let ready = daemon.start.last().unwrap();
-    let both = format!("ready on http://{} unix:{}", daemon.address, path.display());
-    assert!(ready.ends_with(&both), "{ready}");
+    let (tcp_address, path_shown) = (daemon.address, path.display());
+    let all = format!(
+        "ready on http://{tcp_address} unix:{path_shown} \
+         (check page: http://{tcp_address}/rendezvous/check)"
+    );
+    assert!(ready.ends_with(&all), "{ready}");
     assert_eq!(daemon.request("POST", "/rendezvous", &[], "x").status, 201);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
-use std::net::{self, Shutdown, SocketAddr};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use std::str::FromStr;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use rustix::net::sockopt;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::settings::SOCKET_BUFFER;
 use super::stream::Transport;
@@ -32,17 +33,63 @@ pub enum Address {
 }
 
 impl FromStr for Address {
-    type Err = &'static str;
+    type Err = String;
 
     /// Reads `127.0.0.1:8090`, `[::]:8090` or `unix:/path`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(_) => Err("a Unix socket's path begins with a slash, like unix:/run/r.sock"),
-            None => text
-                .parse()
-                .map(Self::Tcp)
-                .map_err(|_| "write 127.0.0.1:8090, [::]:8090 or unix:/path"),
+            Some(_) => {
+                Err("a Unix socket's path begins with a slash, like unix:/run/r.sock".into())
+            }
+            None => text.parse().map(Self::Tcp).map_err(|_| correction(text)),
+        }
+    }
+}
+
+/// What to write instead of a text that is no address. A name may stand for
+/// several, and a port alone does not tell whether others may connect.
+fn correction(text: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    match port.parse::<u16>() {
+        Ok(port) if matches!(host, "" | "*" | "localhost") => format!(
+            "write 127.0.0.1:{port} or [::1]:{port} for this machine alone, or [::]:{port} for \
+             all addresses"
+        ),
+        _ => "write 127.0.0.1:8090, [::]:8090 or unix:/path".into(),
+    }
+}
+
+impl Address {
+    /// The URL that a browser on this machine reaches the address by.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let Self::Tcp(address) = self else {
+            return None;
+        };
+        let mut address = *address;
+        match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        Some(format!("http://{address}"))
+    }
+
+    /// Checks that this process may open sockets of the address's family.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT`: where the service manager allows no such sockets, or the
+    /// kernel has none.
+    pub fn check_family(&self) -> io::Result<()> {
+        let family = match self {
+            Self::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
+            Self::Tcp(SocketAddr::V6(_)) => AddressFamily::INET6,
+            Self::Unix(_) => AddressFamily::UNIX,
+        };
+        match rustix::net::socket(family, SocketType::STREAM, None) {
+            Err(Errno::AFNOSUPPORT) => Err(Errno::AFNOSUPPORT.into()),
+            _ => Ok(()),
         }
     }
 }

@@ -13,6 +13,45 @@ check_flags() {
     explain "$before"
 }
 
+# check_reload UNIT: wrong flags leave the server as it is; right ones come into
+# force, and sessions outlive that.
+check_reload() {
+    local before=$failed unit=$1 pid path flags reason began
+    say "a reload of $unit"
+    path=$(open_session 'before the reload')
+    pid=$(main_pid "$unit")
+    while IFS='|' read -r flags reason; do
+        # The last one is for one of the units.
+        [ -n "$flags" ] || continue
+        set_flags "$flags"
+        began=$(date +%s.%6N)
+        check "$flags: it is refused" not inside systemctl reload "$unit"
+        check "the journal says why: $reason" grep -qF -e "$reason" \
+            <<<"$(inside journalctl -q --no-pager -u "$unit" --since "@$began" -o cat)"
+        is 'process' "$pid" "$(main_pid "$unit")"
+        check 'it is active' are active "$unit"
+        is 'the session is there' 'before the reload' "$(fetch "$tcp$path")"
+    done <<END
+--ttl 90|write 90s
+--lisen 127.0.0.1:8090|did you mean --listen?
+--state-file /run/rendezvousd/other|systemd units give it already
+$([ "$unit" != rendezvousd.service ] || echo '--admin 127.0.0.1:8099|rendezvousd-direct.service')
+END
+    set_flags '--max-entries 5000'
+    check 'right ones are taken' inside systemctl reload "$unit"
+    for _ in $(seq 50); do
+        [ "$(property ActiveState "$unit")/$(main_pid "$unit")" != "active/$pid" ] &&
+            are active "$unit" >/dev/null && break
+        sleep 0.1
+    done
+    check 'by another process' not same "$pid" "$(main_pid "$unit")"
+    check 'they are in force' inside grep -q 5000 "/proc/$(main_pid "$unit")/cmdline"
+    is 'sessions have outlived it' 'before the reload' "$(fetch "$tcp$path")"
+    set_flags ''
+    check 'restart with none' inside systemctl restart "$unit"
+    explain "$before"
+}
+
 # look_at UNIT REASON: 20 looks at `systemctl status` in some seconds, while
 # clients ask. Sets how many showed the reason, how many seconds they took, and
 # how many starts of the unit and lines of its journal there were meanwhile.
