@@ -66,7 +66,7 @@ fn the_page_is_for_people_and_for_nobody_else() {
     }
     let shared = |(name, _): &(String, String)| name.starts_with("Access-Control");
     assert!(!answer.fields.iter().any(shared), "{:?}", answer.fields);
-    assert!(answer.body.len() <= 20_000, "{}", answer.body.len());
+    assert!(answer.body.len() <= 28 << 10, "{}", answer.body.len());
     assert!(answer.text().starts_with("<!doctype html>"));
 }
 
@@ -86,21 +86,17 @@ fn the_policy_lets_through_what_is_in_the_page_and_no_more() {
         "default-src 'none'".to_owned(),
         format!("style-src {}", hash(style)),
         format!("script-src {}", hash(script)),
+        "img-src data:".to_owned(),
         "connect-src http: https:".to_owned(),
         "base-uri 'none'".to_owned(),
         "form-action 'none'".to_owned(),
         "frame-ancestors 'none'".to_owned(),
     ];
     assert_eq!(policy.split("; ").collect::<Vec<_>>(), expected);
-    // Nothing that would be fetched, or stay.
-    for word in [
-        " src=",
-        "href=",
-        "url(",
-        "@import",
-        "localStorage",
-        "cookie",
-    ] {
+    // Nothing that would be fetched, or stay: the icon is part of the page.
+    assert_eq!(html.matches("href=").count(), 1);
+    assert!(html.contains(r#"<link rel="icon" href="data:image/svg+xml,"#));
+    for word in [" src=", "url(", "@import", "localStorage", "cookie"] {
         assert!(!html.contains(word), "{word}");
     }
 }
@@ -143,6 +139,12 @@ fn head_and_other_methods_are_answered_as_everywhere() {
         for name in ["Content-Length", "Content-Type", "Content-Security-Policy"] {
             assert_eq!(head.field(name), whole.field(name), "{name}");
         }
+    }
+    for path in [
+        "/rendezvous/check",
+        "/rendezvous/check/",
+        "/rendezvous/check/server",
+    ] {
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
             let answer = daemon.request(method, path, &[], "");
             answer.assert_error(405, "M_UNRECOGNIZED");
@@ -150,7 +152,11 @@ fn head_and_other_methods_are_answered_as_everywhere() {
         }
         assert_eq!(daemon.request("OPTIONS", path, &[], "").status, 204);
     }
-    for below in ["/rendezvous/check//", "/rendezvous/check/x"] {
+    for below in [
+        "/rendezvous/check//",
+        "/rendezvous/check/x",
+        "/rendezvous/check/server/",
+    ] {
         assert_eq!(daemon.request("GET", below, &[], "").status, 404);
     }
 }
@@ -161,8 +167,183 @@ fn it_can_be_turned_off() {
     for (path, code) in [
         ("/rendezvous/check", "M_NOT_FOUND"),
         ("/rendezvous/check/", "M_UNRECOGNIZED"),
+        ("/rendezvous/check/server", "M_UNRECOGNIZED"),
     ] {
         daemon.request("GET", path, &[], "").assert_error(404, code);
+    }
+    let browser = [("Accept", "text/html")];
+    let root = daemon.request("GET", "/", &browser, "");
+    root.assert_error(404, "M_UNRECOGNIZED");
+    let create = daemon.request("GET", "/rendezvous", &browser, "");
+    create.assert_error(405, "M_UNRECOGNIZED");
+}
+
+/// What a command makes of bytes.
+fn piped(program: &str, flag: &str, input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new(program);
+    command
+        .arg(flag)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || pipe.write_all(&input).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+#[test]
+fn the_page_is_compressed_for_those_who_take_gzip() {
+    let daemon = Daemon::start(&[]);
+    let plain = page(&daemon, "/rendezvous/check");
+    assert_eq!(plain.field("Content-Encoding"), None);
+    assert_eq!(plain.field("Vary"), Some("Accept-Encoding"));
+    for (accepted, compressed) in [
+        ("gzip, deflate, br, zstd", true),
+        ("br;q=1, GZIP ; q=0.5", true),
+        ("gzip;q=0", false),
+        ("gzip; q=0.000, br", false),
+        ("identity", false),
+        ("x-gzip-like", false),
+        ("*", false),
+        ("", false),
+    ] {
+        let fields = [("Accept-Encoding", accepted)];
+        let answer = daemon.request("GET", "/rendezvous/check", &fields, "");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("Vary"), Some("Accept-Encoding"));
+        if !compressed {
+            assert_eq!(answer.field("Content-Encoding"), None, "{accepted}");
+            assert_eq!(answer.body, plain.body, "{accepted}");
+            continue;
+        }
+        assert_eq!(answer.field("Content-Encoding"), Some("gzip"), "{accepted}");
+        assert!(2 * answer.body.len() < plain.body.len());
+        let command = "gzip -9n <src/api/check.html >src/api/check.html.gz";
+        let same = piped("gzip", "-dc", &answer.body) == plain.body;
+        assert!(same, "after a change run: {command}");
+        let head = daemon.request("HEAD", "/rendezvous/check", &fields, "");
+        let length = answer.body.len().to_string();
+        assert_eq!(head.field("Content-Length"), Some(length.as_str()));
+    }
+    // Payloads never are: their ETags would name something else.
+    let made = daemon.request("POST", "/rendezvous", &[], &"x".repeat(4000));
+    let fields = [("Accept-Encoding", "gzip")];
+    let read = daemon.request("GET", made.location(), &fields, "");
+    assert_eq!(read.field("Content-Encoding"), None);
+    assert_eq!(read.body.len(), 4000);
+}
+
+#[test]
+fn browsers_are_sent_to_the_page_from_where_programs_create_sessions() {
+    let accept = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for (flags, paths, location) in [
+        (
+            &[][..],
+            &["/", "/rendezvous", "/rendezvous/"][..],
+            "/rendezvous/check",
+        ),
+        (&["--prefix", "/"], &["/"], "/check"),
+        (
+            &["--public-url", "https://m.example/x"],
+            &["/"],
+            "https://m.example/x/rendezvous/check",
+        ),
+    ] {
+        let daemon = Daemon::start(flags);
+        for path in paths {
+            for method in ["GET", "HEAD"] {
+                let answer = daemon.request(method, path, &[("Accept", accept)], "");
+                assert_eq!(answer.status, 302, "{path}");
+                assert_eq!(answer.field("Location"), Some(location));
+                assert_eq!(
+                    answer.field("Cache-Control"),
+                    Some("no-store, no-transform")
+                );
+            }
+            let create = path == paths.last().unwrap() && !path.is_empty();
+            for accept in ["*/*", "application/json"] {
+                let answer = daemon.request("GET", path, &[("Accept", accept)], "");
+                assert!([404, 405].contains(&answer.status), "{path} {create}");
+                answer.assert_error(answer.status, "M_UNRECOGNIZED");
+            }
+        }
+    }
+    let daemon = Daemon::start(&[]);
+    let root = daemon.request("GET", "/", &[], "");
+    root.assert_error(404, "M_UNRECOGNIZED");
+    assert!(root.text().contains("rendezvousd(8)"), "{}", root.text());
+    let posted = daemon.request("POST", "/", &[("Accept", accept)], "x");
+    posted.assert_error(404, "M_UNRECOGNIZED");
+    // Nobody opens these by hand.
+    let path = "/_matrix/client/v1/rendezvous";
+    let answer = daemon.request("GET", path, &[("Accept", accept)], "");
+    assert_eq!(answer.status, 200);
+    // The root as the path of programs.
+    let daemon = Daemon::start(&["--prefix", "/"]);
+    let made = daemon.request("POST", "/", &[("Accept", accept)], "x");
+    assert_eq!(made.status, 201);
+    assert_eq!(daemon.request("GET", made.location(), &[], "").text(), "x");
+}
+
+#[test]
+fn the_server_says_whom_it_takes_a_client_for() {
+    let forwarded = ("X-Forwarded-For", "203.0.113.5");
+    let two = ("X-Forwarded-For", "203.0.113.5, 127.0.0.1");
+    for (flags, fields, address, advice) in [
+        (&[][..], &[forwarded][..], Some("203.0.113.5"), None),
+        (&[], &[], None, Some("it sends no X-Forwarded-For")),
+        (
+            &[],
+            &[two],
+            Some("127.0.0.1"),
+            Some("add --trusted-proxy 127.0.0.1"),
+        ),
+        (
+            &["--trusted-proxy", "127.0.0.1"],
+            &[two],
+            Some("203.0.113.5"),
+            None,
+        ),
+        (
+            &["--trusted-proxy", "10.0.0.1"],
+            &[forwarded],
+            Some("127.0.0.1"),
+            Some("if 127.0.0.1 is that proxy, add --trusted-proxy 127.0.0.1"),
+        ),
+        (&["--trusted-proxy", "none"], &[], Some("127.0.0.1"), None),
+        (
+            &["--trusted-proxy", "127.0.0.1"],
+            &[("X-Forwarded-For", "\"<script>\"")],
+            None,
+            Some("no client's IP address"),
+        ),
+    ] {
+        let daemon = Daemon::start(&[flags, &["--log-level", "trace"]].concat());
+        let answer = daemon.request("GET", "/rendezvous/check/server", fields, "");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.field("Content-Type"), Some("application/json"));
+        assert_eq!(
+            answer.field("Cache-Control"),
+            Some("no-store, no-transform")
+        );
+        // What it says of a visitor is for no other site.
+        assert_eq!(answer.field("Access-Control-Allow-Origin"), None);
+        let facts: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(facts["address"].as_str(), address, "{facts}");
+        match advice {
+            Some(part) => assert!(facts["advice"].as_str().unwrap().contains(part), "{facts}"),
+            None => assert!(facts["advice"].is_null(), "{facts}"),
+        }
+        assert_eq!(facts["long_poll_ms"], 0);
+        // Addresses are never logged.
+        daemon.signal(rustix::process::Signal::TERM);
+        let (lines, _) = daemon.wait();
+        let log = lines.join("\n");
+        assert!(!log.contains("203.0.113.5"), "{log}");
     }
 }
 

@@ -98,7 +98,11 @@ pub(super) fn no_route(head: &Head<'_, '_>) -> Response {
     if head.path == "*" && head.method == Method::Options {
         return plain(204);
     }
-    error(404, "M_UNRECOGNIZED", "There is nothing at this path")
+    let sentence = match head.path {
+        "/" => "This is rendezvousd, for Matrix clients; its manual is rendezvousd(8)",
+        _ => "There is nothing at this path",
+    };
+    error(404, "M_UNRECOGNIZED", sentence)
 }
 
 pub(super) fn not_found() -> Response {

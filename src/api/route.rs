@@ -55,6 +55,8 @@ impl Endpoint {
 pub(super) enum Resource<'a> {
     /// The check page.
     Check,
+    /// What the check page asks the server.
+    CheckFacts,
     /// The endpoint itself, where sessions are created.
     Create,
     /// A session, if there can be one of that name.
@@ -103,6 +105,9 @@ impl<'a> Resource<'a> {
             // No session's name: those are longer.
             "/check" | "/check/" if endpoint == Endpoint::Redirected && check_page => {
                 return Some(Self::Check);
+            }
+            "/check/server" if endpoint == Endpoint::Redirected && check_page => {
+                return Some(Self::CheckFacts);
             }
             _ => {}
         }

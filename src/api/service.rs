@@ -73,8 +73,13 @@ impl Api {
             {
                 responses::unsupported_content_encoding().into()
             }
-            (_, Resource::Check, Method::Get | Method::Head) => check::page().into(),
-            (_, Resource::Check, _) => responses::method_not_allowed("GET, HEAD, OPTIONS").into(),
+            (_, Resource::Check, Method::Get | Method::Head) => check::page(head).into(),
+            (_, Resource::CheckFacts, Method::Get | Method::Head) => {
+                check::facts(&self.context.settings, head, peer).into()
+            }
+            (_, Resource::Check | Resource::CheckFacts, _) => {
+                responses::method_not_allowed("GET, HEAD, OPTIONS").into()
+            }
             (endpoint, Resource::Create, Method::Post) => {
                 let protocol = created_protocol(endpoint, head);
                 let response = self.create(route, protocol, request, peer);
@@ -87,8 +92,22 @@ impl Api {
                     .into()
             }
             (_, Resource::Session(id), _) => self.etag_api().respond(id, request, waker),
+            (Endpoint::Redirected, Resource::Create, _) => {
+                check::redirect(&self.context.settings, head)
+                    .unwrap_or_else(|| responses::method_not_allowed("POST, OPTIONS"))
+                    .into()
+            }
             _ => responses::method_not_allowed("POST, OPTIONS").into(),
         }
+    }
+
+    /// The response at a path of no protocol.
+    fn no_route(&self, head: &Head<'_, '_>) -> Response {
+        let redirect = match head.path {
+            "/" => check::redirect(&self.context.settings, head),
+            _ => None,
+        };
+        redirect.unwrap_or_else(|| responses::no_route(head))
     }
 
     fn create(
@@ -157,7 +176,7 @@ impl Handler for Api {
         let route = Route::find(request.head.path, &self.context.settings);
         let ProtocolAnswer { protocol, answer } = match route {
             Some(route) => self.dispatch(route, request, peer, waker),
-            None => responses::no_route(&request.head).into(),
+            None => self.no_route(&request.head).into(),
         };
         // A held one counts once it is answered.
         if let Answer::Response(response) = &answer {

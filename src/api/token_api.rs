@@ -64,7 +64,7 @@ impl TokenApi<'_> {
             (Resource::Session(id), Method::Delete) => self.delete(id),
             (Resource::Session(_), _) => Err(method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS")),
             (Resource::Transaction(id, name), Method::Put) => self.write(id, Some(name), request),
-            (Resource::Transaction(..) | Resource::Check, _) => {
+            (Resource::Transaction(..) | Resource::Check | Resource::CheckFacts, _) => {
                 Err(method_not_allowed("PUT, OPTIONS"))
             }
         };

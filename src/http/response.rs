@@ -14,8 +14,8 @@ pub enum Body {
     Empty,
     /// Text made for this response.
     Text(String),
-    /// Text that is always the same.
-    Fixed(&'static str),
+    /// Bytes that are always the same.
+    Fixed(&'static [u8]),
     /// Shared bytes that never change, and how many of them, from the first.
     Pooled(Arc<PooledBytes>, usize),
 }
@@ -25,7 +25,7 @@ impl Body {
         match self {
             Self::Empty => 0,
             Self::Text(text) => text.len(),
-            Self::Fixed(text) => text.len(),
+            Self::Fixed(bytes) => bytes.len(),
             Self::Pooled(_, length) => *length,
         }
     }
@@ -34,7 +34,7 @@ impl Body {
         match self {
             Self::Empty => {}
             Self::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Self::Fixed(text) => out.extend_from_slice(text.as_bytes()),
+            Self::Fixed(bytes) => out.extend_from_slice(bytes),
             Self::Pooled(bytes, length) => bytes.copy_to(0, *length, out),
         }
     }

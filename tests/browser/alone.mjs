@@ -36,11 +36,11 @@ async function open(url, homeserver) {
     const errors = [];
     page.on("pageerror", (error) => errors.push(error));
     await page.goto(url);
-    let seen = await lines(page);
+    let seen = await lines(page, "nginx");
     if (homeserver) {
         await page.fill("#homeserver", homeserver);
         await page.click("#again");
-        seen = await lines(page);
+        seen = await lines(page, "nginx");
     }
     assert.deepEqual(errors, []);
     return [page, (title) => seen.find((line) => line.title === title), seen];
@@ -76,19 +76,139 @@ async function alone(...flags) {
     throw new Error("rendezvousd does not start");
 }
 
-await holds("a quota that is used up has its own words", async () => {
-    const port = await alone("--trusted-proxy", "none", "--create-burst", "2", "--create-rate", "1");
-    const [page, seen] = await open(`http://127.0.0.1:${port}/rendezvous/check`);
-    for (const title of ["MSC3886", "MSC4388", "Delegation"]) {
-        const { grade, text, pre } = seen(title);
-        assert.equal(grade, "warn");
-        assert.match(text, /^too many sessions from your address\. Check again in half a minute\./, title);
-        // The operator who has looked several times has nothing to change.
-        assert.equal(pre, "");
-    }
-    assert.match(seen("Address").text, /Open this page at your proxy's https address/);
-    assert.equal(seen("Address").pre, "");
+await holds("a quota that is used up is waited for", async () => {
+    const port = await alone("--trusted-proxy", "none", "--create-burst", "2", "--create-rate", "60");
+    const page = await browser.newPage();
+    ends.push(() => page.close());
+    await page.goto(`http://127.0.0.1:${port}/rendezvous/check`);
+    const waits = () => /^You checked too often; continuing in \d+ s\.$/.test(document.getElementById("verdict").textContent);
+    await page.waitForFunction(waits, null, { timeout: 30_000 });
     await picture(page, "quota");
+    const seen = await lines(page);
+    for (const { title, grade, text } of seen) assert.doesNotMatch(text, /429|too many/, title + grade);
+    const seenAs = (title) => seen.find((line) => line.title === title);
+    for (const title of ["MSC3886", "MSC4388", "Delegation"]) assert.equal(seenAs(title).grade, "ok", title);
+    assert.match(seenAs("Address").text, /Open this page at your proxy's https address/);
+    assert.equal(seenAs("Address").pre, "");
+});
+
+await holds("the address that the server sees", async () => {
+    const port = await alone();
+    for (const [forwarded, grade, says] of [
+        ["203.0.113.5", "ok", /^the server sees you as 203\.0\.113\.5\. It has to be your own/],
+        ["2001:db8::5", "ok", /^the server sees you as 2001:db8::5\./],
+        ["172.18.0.1", "skip", /as 172\.18\.0\.1, right if .*add --trusted-proxy 172\.18\.0\.1/],
+        ["203.0.113.5, 127.0.0.1", "skip", /as 127\.0\.0\.1, right if .*add --trusted-proxy 127\.0\.0\.1/],
+        ["unknown", "skip", /^the proxy does not tell the server: .*no client's IP address/],
+    ]) {
+        const proxy = await site((request, response) => {
+            request.headers["x-forwarded-for"] = forwarded;
+            pass(request, response, port);
+        });
+        const [page, seen] = await open(`http://127.0.0.1:${proxy}/rendezvous/check`);
+        assert.equal(seen("Your address").grade, grade, forwarded);
+        assert.match(seen("Your address").text, says);
+        const report = await page.inputValue("#report");
+        assert.match(report, /: Your address: /);
+        assert.ok(grade !== "ok" || !report.includes(forwarded), report);
+    }
+});
+
+await holds("live updates, and proxies that spoil them", async () => {
+    const polls = (request) => request.method === "GET" && request.headers["if-none-match"];
+    const through = async (flags, spoil) => {
+        const port = await alone(...flags);
+        const proxy = await site((request, response) => {
+            if (polls(request)) spoil(request, response, port);
+            else pass(request, response, port);
+        });
+        const [, seen] = await open(`http://127.0.0.1:${proxy}/rendezvous/check`);
+        return seen("Live updates");
+    };
+    const good = await through([], pass);
+    assert.equal(good.grade, "ok", good.text);
+    assert.match(good.text, /^a message takes \d+ ms/);
+    const off = await through(["--long-poll", "0s"], pass);
+    assert.equal(off.grade, "skip", off.text);
+    assert.match(off.text, /off \(--long-poll 0s\)/);
+    const eager = await through([], (request, response, port) => {
+        request.headers.prefer = "wait=0";
+        pass(request, response, port);
+    });
+    assert.equal(eager.grade, "warn", eager.text);
+    assert.match(eager.text, /answers polls at once/);
+    const cutting = await through([], (request, response) => {
+        const cut = () => response.writeHead(504, { "Access-Control-Allow-Origin": "*" }).end("too slow");
+        setTimeout(cut, 100);
+    });
+    assert.equal(cutting.grade, "bad", cutting.text);
+    assert.match(cutting.text, /cut off after \d+ ms/);
+    assert.match(cutting.pre, /proxy_read_timeout 60s;/);
+    const buffering = await through([], (request, response, port) => setTimeout(pass, 6000, request, response, port));
+    assert.equal(buffering.grade, "bad", buffering.text);
+    assert.match(buffering.text, /not told of a message for 3 s/);
+    assert.ok(buffering.marks.includes("proxy_buffering off;"), buffering.marks);
+});
+
+await holds("each proxy has lines, with those that matter marked, to copy", async () => {
+    const port = await alone();
+    const silent = await site((request, response) => homeservers.respond("silent", request, response));
+    const [page, seen] = await open(`http://127.0.0.1:${port}/rendezvous/check`, `http://127.0.0.1:${silent}`);
+    const names = await page.$$eval("#proxy option", (options) => options.map(({ value }) => value));
+    const proxies = ["nginx", "Nginx Proxy Manager", "Caddy", "Apache", "HAProxy", "Traefik", "Cloudflare Tunnel", "other"];
+    assert.deepEqual(names, ["", ...proxies]);
+    const shown = new Set();
+    for (const name of proxies) {
+        await page.selectOption("#proxy", name);
+        const { pre } = (await lines(page)).find(({ title }) => title === "MSC4388");
+        assert.match(pre, /127\.0\.0\.1:8090|server\.port: "8090"/, name);
+        // In a compose file a dollar sign is written twice.
+        assert.ok(pre.includes(name === "Traefik" ? "(/|$$)" : "(/|$)"), pre);
+        shown.add(pre);
+    }
+    assert.equal(shown.size, proxies.length);
+    // A box for each homeserver, and nothing of a proxy in it.
+    const boxes = await page.$$eval("[data-fix=advertise] summary", (all) => all.map((box) => box.textContent));
+    assert.deepEqual(boxes, ["Synapse", "tuwunel", "Continuwuity", "other"]);
+    assert.doesNotMatch(seen("Advertisement").pre, /8090|location/);
+    assert.ok(seen("Advertisement").marks[0].startsWith("msc4108_delegation_endpoint:"));
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.selectOption("#proxy", "Caddy");
+    await page.click("[data-fix=route] button");
+    await page.waitForFunction(() => document.querySelector("[data-fix=route] button").textContent === "Copied.");
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    assert.match(copied, /^@rendezvous path_regexp .*\nhandle @rendezvous \{\n    reverse_proxy/);
+    await picture(page, "lines");
+});
+
+await holds("a rendezvous and a homeserver in which all is good", async () => {
+    const port = await alone("--trusted-proxy", "127.0.0.1");
+    const proxy = await site((request, response) => {
+        Object.assign(request.headers, { "x-forwarded-for": "203.0.113.5", "x-forwarded-proto": "http" });
+        if (/versions|auth_metadata|well-known/.test(request.url)) homeservers.respond("homeserver", request, response);
+        else pass(request, response, port);
+    });
+    const [page, , seen] = await open(`http://127.0.0.1:${proxy}/rendezvous/check`);
+    // All but the address, which is no https one.
+    assert.deepEqual(seen.filter(({ grade }) => grade !== "ok").map(({ title }) => title), ["Address"]);
+    assert.equal(await page.textContent("#verdict"), "It works. 1 thing could be better.");
+    assert.equal(await page.textContent("#passed summary"), "20 checks passed");
+    const headings = await page.$$eval("h1, h2", (all) => all.map(({ textContent }) => textContent));
+    const groups = ["Rendezvous (MSC4108, used by Element)", "Other protocols", "Your homeserver"];
+    assert.deepEqual(headings, ["Does QR sign-in work?", ...groups]);
+    assert.equal(await page.title(), "Does QR sign-in work?");
+});
+
+await holds("the page asks for nothing but what it checks", async () => {
+    const port = await alone();
+    const page = await browser.newPage();
+    ends.push(() => page.close());
+    const paths = [];
+    page.on("request", (request) => paths.push(new URL(request.url()).pathname));
+    await page.goto(`http://127.0.0.1:${port}/`);
+    assert.equal(new URL(page.url()).pathname, "/rendezvous/check");
+    await lines(page);
+    assert.ok(!paths.includes("/favicon.ico"), paths.join(" "));
 });
 
 await holds("a report can be had where the clipboard is denied", async () => {
@@ -100,6 +220,7 @@ await holds("a report can be had where the clipboard is denied", async () => {
     assert.match(await page.textContent("#copied"), /copy it from there/);
     const selected = await page.$eval("#report", (area) => area.value.slice(area.selectionStart, area.selectionEnd));
     assert.match(selected, /^rendezvousd \d+\.\d+\.\d+ at http:\/\/matrix/);
+    assert.match(selected, /\nQR sign-in will not work: \d+ problems?\.$/);
     for (const { word, title, text } of seen) assert.ok(selected.includes(`${word}: ${title}: ${text}`), title);
     // Addresses of sessions do not belong in an issue.
     assert.doesNotMatch(selected, /[A-Za-z0-9_-]{22}(?![A-Za-z0-9_-])/);
@@ -115,14 +236,14 @@ async function elsewhere(answer) {
     });
     const [, seen] = await open(`http://${host}:${port}/rendezvous/check`, `HTTP://127.0.0.1:${homeserver}/_matrix`);
     assert.equal(seen("Advertisement").grade, "ok");
-    assert.equal(seen("Sign-in").grade, "ok");
+    assert.equal(seen("Device sign-in (OAuth 2.0)").grade, "ok");
     return seen("Delegation");
 }
 
 await holds("a homeserver that routes all of MSC4108 here", async () => {
     const { grade, text } = await elsewhere(pass);
     assert.equal(grade, "ok", text);
-    assert.match(text, /its path leads here/);
+    assert.match(text, /^the homeserver sends clients to this rendezvous/);
 });
 
 await holds("a homeserver that routes the exact path only", async () => {
@@ -140,7 +261,7 @@ await holds("a homeserver with a rendezvous of its own", async () => {
     const { grade, text, pre } = await elsewhere((request, response) => pass(request, response, other));
     assert.equal(grade, "warn", text);
     assert.match(text, /another rendezvous answers/);
-    assert.match(pre, /msc4108_delegation_endpoint/);
+    assert.match(pre, /location ~/);
 });
 
 await holds("a homeserver that limits itself", async () => {
@@ -183,7 +304,7 @@ await holds("a check that fails says so", async () => {
     await page.fill("#homeserver", "no:name");
     await page.click("#again");
     await page.waitForFunction(() => !document.getElementById("again").disabled);
-    assert.match(await page.textContent("#summary"), /^The check itself failed: .*URL/);
+    assert.match(await page.textContent("#verdict"), /^The check itself failed: .*URL/);
 });
 
 await holds("a rendezvous at the root", async () => {
@@ -212,7 +333,7 @@ await holds("a rendezvous that takes less than the page writes", async () => {
     assert.match(seen("MSC3886").text, /see --max-bytes/);
     // Where it looks for a homeserver there is rendezvousd.
     assert.match(seen("Advertisement").text, /no homeserver/);
-    assert.equal(seen("Sign-in").grade, "skip");
+    assert.equal(seen("Device sign-in (OAuth 2.0)").grade, "skip");
 });
 
 await holds("a page whose script a proxy forbids", async () => {
@@ -224,7 +345,7 @@ await holds("a page whose script a proxy forbids", async () => {
     const page = await browser.newPage();
     ends.push(() => page.close());
     await page.goto(`http://127.0.0.1:${proxy}/rendezvous/check`);
-    assert.match(await page.textContent("#summary"), /the proxy adds a Content-Security-Policy/);
+    assert.match(await page.textContent("#verdict"), /the proxy adds a Content-Security-Policy/);
 });
 
 await browser.close();

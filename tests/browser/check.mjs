@@ -16,10 +16,13 @@ import { lines, picture } from "./page.mjs";
 const [advice, admin, homeserver, silent, redirecting, ...proxies] = process.argv.slice(2);
 
 const titles = [
-    "Reachable", "Web clients", "Address", "Create", "Read", "Poll", "Write", "Stale write", "Caches", "Cancel",
-    "ETag", "Compression", "Clocks", "Time per request", "MSC3886", "MSC4388",
-    "Advertisement", "Delegation", "Sign-in",
-];
+    "Reachable", "Web clients (CORS)", "Address", "Your address", "Create a session", "Read", "Poll", "Write",
+    "Outdated write", "Caches", "Cancel", "Live updates", "ETag", "Compression", "Clocks", "Time per request",
+    "MSC3886", "MSC4388", "Advertisement", "Delegation", "Device sign-in (OAuth 2.0)",
+].sort();
+
+/** What the page finds behind every proxy: the browser is on the proxy's machine. */
+const everywhere = { "Your address": ["skip", /sees you as 127\.0\.0\.1, .*add --trusted-proxy 127\.0\.0\.1/] };
 
 /**
  * What is not good behind which proxy: how bad, what is said, and a line of
@@ -28,30 +31,31 @@ const titles = [
 const found = {
     "nginx hostile": {
         Poll: ["bad", /200/, /proxy_cache off;/],
-        ETag: ["warn", /became W\/"[0-9a-f]{16}"\. rendezvousd undoes that/, /gzip off;/],
+        "Live updates": ["warn", /answers polls at once/, /proxy_cache off;/],
+        ETag: ["warn", /changed to W\/"[0-9a-f]{16}" by the proxy; rendezvousd copes/, /gzip off;/],
         Compression: ["warn", /gzip/, /gzip off;/],
         MSC3886: ["bad", /^Poll: .*200/, /proxy_cache off;/],
         Delegation: ["bad", / Poll: .*200/, /proxy_cache off;/],
     },
     "caddy hostile": { Compression: ["warn", /zstd|gzip/, /encode @others/] },
     "apache hostile": {
-        ETag: ["warn", /became "[0-9a-f]{16}-(gzip|br)"\. rendezvousd undoes that/, /no-gzip no-brotli/],
-        Compression: ["warn", /br|gzip/, /no-gzip no-brotli/],
+        ETag: ["warn", /changed to "[0-9a-f]{16}-(gzip|br)" by the proxy; rendezvousd copes/, /SetEnv no-gzip\n/],
+        Compression: ["warn", /br|gzip/, /SetEnv no-brotli\n/],
     },
     "nginx shares": {
-        "Web clients": ["bad", /Allow-Origin is “\*, \*”/, /add_header X-Rendezvous/],
+        "Web clients (CORS)": ["bad", /Allow-Origin is “\*, \*”/, /add_header X-Rendezvous/],
         Advertisement: ["bad", /no homeserver answers web clients/],
-        "Sign-in": ["skip", /no homeserver answers/],
+        "Device sign-in (OAuth 2.0)": ["skip", /no homeserver answers/],
     },
-    "nginx hides": { "Web clients": ["bad", /ETag, Location, X-Max-Bytes: .* is “”/, /add_header/] },
-    "nginx deaf": { "Web clients": ["bad", /may not write: OPTIONS gives 403/, /add_header/] },
+    "nginx hides": { "Web clients (CORS)": ["bad", /ETag, Location, X-Max-Bytes: .* is “”/, /add_header/] },
+    "nginx deaf": { "Web clients (CORS)": ["bad", /may not write: OPTIONS gives 403/, /add_header/] },
     "nginx charset": {
         Read: ["bad", /text\/plain became text\/plain; charset=utf-8/, /charset off;/],
         Delegation: ["bad", / Read: text\/plain became/, /charset off;/],
     },
     "nginx expires": {
         Caches: ["warn", /Cache-Control became “.*max-age=3600/, /expires off;/],
-        Clocks: ["warn", /Expires 3\d\d\d s, not/, /expires off;/],
+        Clocks: ["warn", /sessions last 3\d\d\d s, not/, /expires off;/],
         MSC3886: ["warn", /Cache-Control/, /expires off;/],
         Delegation: ["warn", / Caches: Cache-Control/, /expires off;/],
     },
@@ -63,6 +67,7 @@ const found = {
     },
     "nginx caches": {
         Caches: ["bad", /older message/, /proxy_cache off;/],
+        "Live updates": ["warn", /answers polls at once/, /proxy_cache off;/],
         Cancel: ["bad", /200 .*instead of 404/, /proxy_cache off;/],
         MSC3886: ["bad", /^Caches: .*older/, /proxy_cache off;/],
         MSC4388: ["bad", /^Caches at .*older/, /proxy_cache off;/],
@@ -70,7 +75,7 @@ const found = {
     },
     "nginx shares-mended": {
         Advertisement: ["bad", /no homeserver answers web clients/],
-        "Sign-in": ["skip", /no homeserver answers/],
+        "Device sign-in (OAuth 2.0)": ["skip", /no homeserver answers/],
     },
     "nginx nameless": {
         Address: ["bad", /told http:\/\/127\.0\.0\.1:\d+, without TLS/, /X-Forwarded-Host/],
@@ -78,19 +83,30 @@ const found = {
     },
     "nginx silent": {
         MSC4388: ["warn", /none at .*io\.element\.msc4388.* \(404\)/, /location ~/],
-        Advertisement: ["bad", /no org\.matrix\.msc4108/, /msc4108_delegation_endpoint: "https:\/\/matrix/],
-        Delegation: ["bad", /gets 404/, /msc4108_delegation_endpoint: "https:\/\/matrix.*\/rendezvous"/],
-        "Sign-in": ["bad", /no device authorization grant/],
+        Advertisement: [
+            "bad",
+            /not offer org\.matrix\.msc4108/,
+            /msc4108_delegation_endpoint: "https:\/\/matrix.*\/rendezvous"/,
+        ],
+        Delegation: ["bad", /gets 404/, /location ~/],
+        "Device sign-in (OAuth 2.0)": ["bad", /no device authorization grant/],
     },
 };
 
-const words = { ok: "Good", warn: "Improve", bad: "Broken", skip: "Not checked" };
+const words = { ok: "Good", warn: "Improve", bad: "Broken", skip: "Note" };
+
+/** What the page says above all in view of its lines. */
+function verdict(seen) {
+    const [bad, warn, ok] = ["bad", "warn", "ok"].map((wanted) => seen.filter(({ grade }) => grade === wanted).length);
+    if (bad) return `QR sign-in will not work: ${bad} problem${bad > 1 ? "s" : ""}.`;
+    return warn ? `It works. ${warn} thing${warn > 1 ? "s" : ""} could be better.` : `QR sign-in should work. All ${ok} checks passed.`;
+}
 
 /** Compares what was found with what is expected; what is not named is good. */
 function compare(seen, expected) {
-    assert.deepEqual(seen.map(({ title }) => title), titles);
+    assert.deepEqual(seen.map(({ title }) => title).sort(), titles);
     for (const { grade, word, title, text, change, pre } of seen) {
-        const [wanted, says = /./, shows] = expected[title] ?? ["ok"];
+        const [wanted, says = /./, shows] = { ...everywhere, ...expected }[title] ?? ["ok"];
         assert.equal(grade, wanted, `${title}: ${text}`);
         assert.equal(word, words[grade]);
         assert.match(text, says, title);
@@ -122,16 +138,17 @@ for (const proxy of proxies) {
         page.on("pageerror", (error) => errors.push(error));
         await page.goto(`https://${host}:${port}/rendezvous/check`);
         const seen = await lines(page);
-        const pre = [...new Set(seen.map((line) => line.pre).filter(Boolean))];
-        const directives = pre.join("\n").split("\n").map((line) => line.replace(/ *#.*/, "")).filter(Boolean);
-        if (pre.length) writeFileSync(`${advice}/${name}-${variant}`, directives.join("\n") + "\n");
+        const marks = [...new Set(seen.flatMap((line) => line.marks))];
+        const directives = marks.map((line) => line.replace(/ *#.*/, "")).filter(Boolean);
+        if (marks.length) writeFileSync(`${advice}/${name}-${variant}`, directives.join("\n") + "\n");
         await picture(page, `${name}-${variant}`);
         assert.deepEqual(errors, []);
         compare(seen, found[`${name} ${variant}`] ?? {});
         if (variant === "silent") await compareFiles(page);
-        const summary = await page.textContent("#summary");
+        const said = await page.textContent("#verdict");
+        assert.equal(said, verdict(seen));
         await page.close();
-        return summary;
+        return said;
     });
 }
 await check("no page leaves a session", async () => {

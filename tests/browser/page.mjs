@@ -7,25 +7,39 @@ const pictures = new URL("../../target/browser/", import.meta.url).pathname;
 /** Which pages are pictured in all ways; the others on a phone by day. */
 const pictured = ["nginx-good", "nginx-hostile", "nginx-silent"];
 
-/** The lines of the page once it is done. */
-export async function lines(page) {
+const elsewhere = " See above.";
+
+/**
+ * The lines of the page once it is done, with what it shows for this proxy if
+ * none has been recognized.
+ */
+export async function lines(page, proxy) {
     await page.waitForFunction(() => !document.getElementById("again").disabled && document.querySelector("li"), null, {
         timeout: 60_000,
     });
+    if (proxy && (await page.isVisible("#proxy")) && !(await page.inputValue("#proxy")))
+        await page.selectOption("#proxy", proxy);
     const seen = await page.$$eval("li", (items) =>
         items.map((item) => ({
             grade: item.className,
-            word: item.querySelector("b").textContent,
-            title: item.querySelector("strong").textContent.replace(":", ""),
+            word: item.querySelector("b")?.textContent.replace(":", "") ?? "Good",
+            title: item.querySelector("strong").textContent.replace(/:$/, ""),
             text: [...item.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("").trim(),
             change: item.querySelector("p")?.textContent,
-            pre: item.querySelector("pre")?.textContent ?? "",
+            pre: [...item.querySelectorAll("pre")].map((pre) => pre.textContent).join(""),
+            marks: [...item.querySelectorAll("mark")].map((mark) => mark.textContent),
+            folded: Boolean(item.closest("#passed")),
         })),
     );
-    for (const line of seen.filter(({ change }) => change?.endsWith(" See above."))) {
-        line.change = line.change.replace(" See above.", "");
-        line.pre = seen.find(({ change }) => change === line.change).pre;
+    for (const line of seen.filter(({ change }) => change?.endsWith(elsewhere))) {
+        line.change = line.change.replace(elsewhere, "");
+        const { pre, marks } = seen.find(({ change, pre }) => pre && change === line.change) ?? line;
+        Object.assign(line, { pre, marks });
     }
+    // What is bad comes first and shows the change, what is good is folded.
+    const order = seen.map(({ grade }) => ["bad", "warn", "skip", "ok"].indexOf(grade));
+    assert.deepEqual(order, order.toSorted());
+    for (const { grade, folded, title } of seen) assert.equal(folded, grade === "ok", title);
     return seen;
 }
 

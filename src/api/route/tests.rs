@@ -18,6 +18,7 @@ fn paths_lead_where_the_protocols_say() {
             assert_eq!((route.endpoint, route.create_path), (endpoint, create_path));
             Some(match route.resource {
                 Resource::Check => "check".to_owned(),
+                Resource::CheckFacts => "facts".to_owned(),
                 Resource::Create => "create".to_owned(),
                 Resource::Session(id) => format!("session {}", id.is_some()),
                 Resource::Transaction(id, name) => format!("{name} {}", id.is_some()),
