@@ -209,10 +209,10 @@ pub fn log_limits(flags: &Flags, settings: &server::Settings, has_admin_port: bo
         humantime::format_duration(flags.long_poll.0),
     );
     let heaps = heaps(settings.workers);
-    let held = settings.max_held() * HELD_POLL_SIZE * heaps;
+    let held = (HELD_POLL_SIZE * heaps).saturating_mul(settings.max_held()) as u64;
     let ceiling = MemoryCeiling {
         sessions: Store::ceiling(flags.max_entries(), flags.largest_payload(), heaps),
-        connections: settings.ceiling(heaps) + held as u64,
+        connections: settings.ceiling(heaps).saturating_add(held),
         clients: rate_limit::SIZE,
         admin: if has_admin_port {
             admin::settings().small_ceiling()

@@ -25,7 +25,7 @@ use rendezvousd::clock::Timestamp;
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, Session, SessionId};
 use rendezvousd::store::{
-    MAX_WATCHES, Removed, SequenceError, Sequenced, Store, Watch, Watching, WriteError,
+    MAX_WATCHES, Removed, SequenceError, Sequenced, Store, Watch, WriteError,
 };
 
 use history::{Event, Outcome, check};
@@ -246,15 +246,15 @@ impl Actor<'_> {
         self.note(known, None, |store, now| {
             let expected = Revision::new(known.first.wrapping_add(revision));
             match store.watch(known.id, expected, waker, now) {
-                Watching::Begun(watch) => {
+                Ok(watch) => {
                     begun = Some(watch);
                     Outcome::Watched { revision }
                 }
-                Watching::Changed(Some(session)) => {
+                Err(Some(session)) => {
                     assert_ne!(session.revision, expected);
                     saw(known, &session)
                 }
-                Watching::Changed(None) => Outcome::Gone,
+                Err(None) => Outcome::Gone,
             }
         });
         self.held.extend(begun.map(|watch| Held {

@@ -19,6 +19,10 @@ const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 /// The longest hold there is, so that none ends by itself meanwhile.
 const LONG: [&str; 2] = ["--long-poll", "25s"];
 
+/// Less than that: who has waited so long was not woken, even if they are told
+/// of a change when their time is over.
+const NOT_WOKEN: Duration = Duration::from_secs(18);
+
 /// A daemon, and its admin port.
 struct Fixture {
     daemon: Daemon,
@@ -76,11 +80,19 @@ impl Fixture {
         }
     }
 
+    /// A connection that fails if a wake-up is missing.
+    fn impatient(&self) -> Client {
+        let stream = TcpStream::connect(self.daemon.address).unwrap();
+        let client = Client::new(stream.try_clone().unwrap());
+        stream.set_read_timeout(Some(NOT_WOKEN)).unwrap();
+        client
+    }
+
     /// A connection with a poll that is held.
     #[track_caller]
     fn hold(&self, session: &Session) -> Client {
         let before = self.held();
-        let mut client = self.daemon.connect();
+        let mut client = self.impatient();
         client.send(session.poll("").as_bytes());
         self.wait_held(before + 1);
         client
@@ -200,12 +212,13 @@ fn rfc7240_4_3_a_client_may_ask_for_a_shorter_wait() {
         ("wait=0", "wait=0"),
         ("respond-async, WAIT = 1; x=y, wait=20", "wait=1"),
         ("wait=\"1\"", "wait=1"),
+        ("foo=\"a, wait=0\", wait=1", "wait=1"),
     ] {
         let answer = poll(prefer);
         assert_eq!(answer.status, 304);
         assert_eq!(answer.field("Preference-Applied"), Some(applied));
     }
-    assert_eq!(fixture.ended("timeout"), 2);
+    assert_eq!(fixture.ended("timeout"), 3);
     // What is longer, or no number, decides nothing.
     for prefer in [
         "wait=25",
@@ -239,6 +252,9 @@ fn what_is_no_poll_is_answered_at_once() {
         fixture.at_once(&session, &[("If-None-Match", "*")]).status,
         304
     );
+    let no_tag = format!("*{}", session.etag);
+    let no_tag = [("If-None-Match", no_tag.as_str())];
+    assert_eq!(fixture.at_once(&session, &no_tag).status, 200);
     let shown = ("Sec-Fetch-Dest", "document");
     assert_eq!(fixture.at_once(&session, &[known, shown]).status, 403);
     let head = fixture.daemon.request("HEAD", &session.path, &[known], "");
@@ -267,22 +283,10 @@ fn what_is_no_poll_is_answered_at_once() {
 #[test]
 fn an_etag_that_a_proxy_changed_names_its_revision_still() {
     let fixture = Fixture::start(&LONG);
-    for change in ["W/TAG", "\"other\", TAG", "*TAG", "TAG, *"] {
+    for change in ["W/TAG", "\"other\", TAG", "TAG, *"] {
         let mut session = fixture.create();
         let etag = session.etag.clone();
         let changed = change.replace("TAG", &etag);
-        if change.starts_with('*') {
-            // No tag at all.
-            let fields = [("If-None-Match", changed.as_str())];
-            assert_eq!(
-                fixture
-                    .daemon
-                    .request("GET", &session.path, &fields, "")
-                    .status,
-                200
-            );
-            continue;
-        }
         session.etag = changed;
         let mut poll = fixture.hold(&session);
         session.etag = etag;
@@ -358,7 +362,7 @@ fn messages_pass_between_many_pairs_of_devices() {
             let session = fixture.create();
             for turn in 0..2 {
                 let (path, mut etag) = (session.path.clone(), session.etag.clone());
-                let mut client = fixture.daemon.connect();
+                let mut client = fixture.impatient();
                 scope.spawn(move || {
                     for number in 0..MESSAGES {
                         if number % 2 == turn {

@@ -53,7 +53,7 @@ struct Held {
 }
 
 impl HeldRequest for Held {
-    fn poll(&mut self) -> Option<Response> {
+    fn try_respond(&mut self) -> Option<Response> {
         self.ready.then(|| self.response.clone())
     }
 
@@ -91,7 +91,10 @@ impl Handler for Echo {
             ready: number % 2 == 1,
             held: Arc::clone(&self.held),
         };
-        Answer::Hold(Box::new(held), HOLD)
+        Answer::Hold {
+            request: Box::new(held),
+            at_most: HOLD,
+        }
     }
 
     fn reject(&self, rejection: Rejection) -> Response {

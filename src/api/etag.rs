@@ -112,8 +112,8 @@ pub(super) fn if_none_match(head: &Head<'_, '_>, current: Revision) -> Option<If
         })
 }
 
-/// The members of a list: a comma within quotes belongs to a tag.
-fn members(list: &str) -> impl Iterator<Item = &str> {
+/// The members of a list: a comma within quotes belongs to a member.
+pub(super) fn members(list: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     list.split(move |c| {
         quoted ^= c == '"';

@@ -6,7 +6,6 @@
 use std::str;
 use std::sync::Arc;
 
-use httpdate::HttpDate;
 use tiny_http::Method;
 
 use super::context::Context;
@@ -14,14 +13,14 @@ use super::etag::{IfMatch, IfNoneMatch, if_match, if_none_match};
 use super::held_poll::HeldPoll;
 use super::prefer;
 use super::responses::{
-    ProtocolAnswer, error, json, method_not_allowed, not_found, plain, preference_applied,
-    too_large,
+    ProtocolAnswer, error, json, method_not_allowed, not_found, not_modified, payload, plain,
+    preference_applied, state, too_large,
 };
 use crate::clock::Timestamp;
-use crate::http::{Answer, Body, Framing, Head, Request, Response, WakerSource};
+use crate::http::{Answer, Framing, Head, Request, Response, WakerSource};
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Session, SessionId};
-use crate::store::{Watching, WriteError};
+use crate::store::WriteError;
 
 const TEXT_PLAIN: &str = "text/plain";
 
@@ -119,18 +118,14 @@ impl EtagApi<'_> {
         now: Timestamp,
     ) -> Answer {
         let long_poll = self.context.settings.long_poll;
-        let preference = (!long_poll.is_zero())
-            .then(|| prefer::wait(head))
-            .flatten()
-            .filter(|wait| *wait < long_poll);
+        let preference = prefer::wait(head).filter(|wait| *wait < long_poll);
         let wait = preference.unwrap_or(long_poll);
         let waker = (!wait.is_zero()).then(waker).flatten();
         let Some(waker) = waker else {
             return preference_applied(not_modified(session, now), preference).into();
         };
-        let watching = (self.context.store).watch(id, session.revision, waker, now);
-        match watching {
-            Watching::Begun(watch) => {
+        match (self.context.store).watch(id, session.revision, waker, now) {
+            Ok(watch) => {
                 let held = HeldPoll {
                     context: Arc::clone(self.context),
                     id,
@@ -139,10 +134,13 @@ impl EtagApi<'_> {
                     preference,
                     watch,
                 };
-                Answer::Hold(Box::new(held), wait)
+                Answer::Hold {
+                    request: Box::new(held),
+                    at_most: wait,
+                }
             }
-            Watching::Changed(Some(session)) => payload(session, now).into(),
-            Watching::Changed(None) => not_found().into(),
+            Err(Some(session)) => payload(session, now).into(),
+            Err(None) => not_found().into(),
         }
     }
 
@@ -251,29 +249,6 @@ const MSC4108_CONFLICT: &str = concat!(
     r#""org.matrix.msc4108.errcode":"M_CONCURRENT_WRITE","#,
     r#""error":"The session was written by another since"}"#
 );
-
-/// 304: the client knows the present revision.
-pub(super) fn not_modified(session: &Session, now: Timestamp) -> Response {
-    state(plain(304), session, now)
-}
-
-/// 200 with the payload.
-pub(super) fn payload(session: Session, now: Timestamp) -> Response {
-    let response =
-        state(plain(200), &session, now).field("Content-Type", session.content.media_type());
-    let (bytes, length) = session.content.into_payload();
-    response.with(Body::Pooled(bytes, length))
-}
-
-/// Adds the fields that describe a session. matrix-rust-sdk wants all three on
-/// every response below 400, 304 too.
-fn state(response: Response, session: &Session, now: Timestamp) -> Response {
-    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
-    response
-        .field("ETag", format_args!("\"{}\"", session.revision))
-        .field("Expires", date(session.expires_at))
-        .field("Last-Modified", date(session.modified_at))
-}
 
 /// The media type to keep; `None` if it is not printable ASCII, for it is sent
 /// in a header again. Both SDKs compare `text/plain` to the letter, and browsers

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tiny_http::Method;
 
 use super::context::Context;
-use super::etag_api::{not_modified, payload};
-use super::responses::{not_found, preference_applied};
+use super::responses::{not_found, not_modified, payload, preference_applied};
 use crate::http::{HeldRequest, ReleaseReason, Response};
+use crate::metrics::Counter;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Revision, SessionId};
 use crate::store::Watch;
@@ -31,8 +31,7 @@ pub(super) struct HeldPoll {
     pub(super) watch: Watch,
 }
 
-/// Without what it shares with all others: by deriving this, code for the whole
-/// store's text would be in the binary.
+/// Not derived: that would compile `Debug` for the whole store into the binary.
 impl fmt::Debug for HeldPoll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldPoll").finish_non_exhaustive()
@@ -40,20 +39,26 @@ impl fmt::Debug for HeldPoll {
 }
 
 impl HeldRequest for HeldPoll {
-    fn poll(&mut self) -> Option<Response> {
+    fn try_respond(&mut self) -> Option<Response> {
         let pending = self.watch.is_pending();
-        // A watch that has ended without a change gave way to a newer one.
-        (!pending).then(|| self.respond(ReleaseReason::Pressure))
+        // One that has ended without a change gave way to a newer one.
+        let released = &self.context.counters.polls_released;
+        (!pending).then(|| self.respond(released))
     }
 
     fn release(self: Box<Self>, reason: ReleaseReason) -> Response {
-        self.respond(reason)
+        let counters = &self.context.counters;
+        self.respond(match reason {
+            ReleaseReason::Timeout => &counters.polls_timed_out,
+            ReleaseReason::Gone => &counters.polls_gone,
+            ReleaseReason::Closing => &counters.polls_released,
+        })
     }
 }
 
 impl HeldPoll {
-    /// The response as of now, and why there is one if nothing has changed.
-    fn respond(&self, reason: ReleaseReason) -> Response {
+    /// The response as of now. If nothing has changed, it counts as `unchanged`.
+    fn respond(&self, unchanged: &Counter) -> Response {
         let Context {
             store,
             clock,
@@ -61,11 +66,6 @@ impl HeldPoll {
             ..
         } = &*self.context;
         let now = clock.now();
-        let unchanged = match reason {
-            ReleaseReason::Timeout => &counters.polls_timed_out,
-            ReleaseReason::Gone => &counters.polls_gone,
-            ReleaseReason::Pressure => &counters.polls_released,
-        };
         let (response, ended) = match store.read(self.id, Concurrency::ETag, now) {
             Some(session) if session.revision == self.revision => {
                 (not_modified(&session, now), unchanged)

@@ -3,6 +3,7 @@
 use std::str;
 use std::time::Duration;
 
+use super::etag::members;
 use crate::http::Head;
 
 /// The value of the `wait` preference (RFC 7240, section 4.3), if a request has
@@ -10,7 +11,7 @@ use crate::http::Head;
 /// first counts (section 2).
 pub(super) fn wait(head: &Head<'_, '_>) -> Option<Duration> {
     let values = head.values("Prefer").filter_map(|v| str::from_utf8(v).ok());
-    let mut preferences = values.flat_map(|value| value.split(','));
+    let mut preferences = values.flat_map(members);
     preferences.find_map(|preference| {
         // Parameters may follow.
         let preference = preference.split(';').next().unwrap_or_default();

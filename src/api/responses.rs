@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use httpdate::HttpDate;
 use tiny_http::Method;
 
+use crate::clock::Timestamp;
 use crate::http::{Answer, Body, Head, Response};
 use crate::protocol::Protocol;
+use crate::session::Session;
 
 /// An answer, and the protocol that it is counted under, if that is known.
 #[derive(Debug)]
@@ -147,6 +150,29 @@ pub(super) fn full(wait: u64) -> Response {
 fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
     let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
     json(status, body).field("Retry-After", wait.div_ceil(1_000))
+}
+
+/// 304: the client knows the present revision.
+pub(super) fn not_modified(session: &Session, now: Timestamp) -> Response {
+    state(plain(304), session, now)
+}
+
+/// 200 with the payload.
+pub(super) fn payload(session: Session, now: Timestamp) -> Response {
+    let response =
+        state(plain(200), &session, now).field("Content-Type", session.content.media_type());
+    let (bytes, length) = session.content.into_payload();
+    response.with(Body::Pooled(bytes, length))
+}
+
+/// Adds the fields that describe a session. matrix-rust-sdk wants all three on
+/// every response below 400, 304 too.
+pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Response {
+    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
+    response
+        .field("ETag", format_args!("\"{}\"", session.revision))
+        .field("Expires", date(session.expires_at))
+        .field("Last-Modified", date(session.modified_at))
 }
 
 /// Says that the client's preference decided how long it had to wait (RFC 7240,

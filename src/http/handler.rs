@@ -31,9 +31,14 @@ pub type WakerSource<'a> = &'a dyn Fn() -> Option<Waker>;
 pub enum Answer {
     /// The response.
     Response(Response),
-    /// The request is held for so long at most (long polling, RFC 6202, section
-    /// 2).
-    Hold(Box<dyn HeldRequest>, Duration),
+    /// The request is held (long polling, RFC 6202, section 2). Only a request
+    /// for which there was a waker can be.
+    Hold {
+        /// What waits for the response.
+        request: Box<dyn HeldRequest>,
+        /// How long at most.
+        at_most: Duration,
+    },
 }
 
 impl From<Response> for Answer {
@@ -46,7 +51,7 @@ impl From<Response> for Answer {
 pub trait HeldRequest: Debug + Send {
     /// The response, if there is one. To be called after a wake-up; an early
     /// call does no harm.
-    fn poll(&mut self) -> Option<Response>;
+    fn try_respond(&mut self) -> Option<Response>;
 
     /// The response as of now, because the wait has to end.
     fn release(self: Box<Self>, reason: ReleaseReason) -> Response;
@@ -59,6 +64,6 @@ pub enum ReleaseReason {
     Timeout,
     /// Its client has closed the connection, or the sending side of it.
     Gone,
-    /// The server stops, or needs the connection's place.
-    Pressure,
+    /// The server closes the connection, because it stops or needs the place.
+    Closing,
 }

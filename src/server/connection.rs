@@ -22,7 +22,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// What a connection needs after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An event.
+    /// An event, a wake-up or its deadline.
     AwaitIo,
     /// Another turn, without one.
     Reschedule,
@@ -38,7 +38,7 @@ enum State {
     Receiving,
     /// More may be buffered than was answered in the last turn.
     Pipelined,
-    /// A request is held. What the peer sends after it stays in the socket.
+    /// A request is held. Nothing is read meanwhile.
     Held,
     /// The peer has not taken all output; how the batch ended.
     Sending(Batch),
@@ -151,7 +151,7 @@ impl<T: Transport> Connection<T> {
     pub fn release<H: Handler>(&mut self, context: &mut Context<H>) {
         if self.state == State::Held {
             context.output.clear();
-            let reason = Some(ReleaseReason::Pressure);
+            let reason = Some(ReleaseReason::Closing);
             self.exchange.poll_held(reason, context);
             // It is closed whether or not the peer takes it.
             let _ = self.stream.send(&mut context.output);
@@ -239,7 +239,7 @@ impl<T: Transport> Connection<T> {
     fn poll_held<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
         let until = self.exchange.held_until();
         let reason = if context.stopping {
-            Some(ReleaseReason::Pressure)
+            Some(ReleaseReason::Closing)
         } else if self.stream.is_closed() {
             Some(ReleaseReason::Gone)
         } else {

@@ -116,8 +116,9 @@ impl Holding {
     }
 
     /// The waker of the connection that is driven, if another request may be
-    /// held. At the ceiling of connections none may: a held connection looks
-    /// idle and would be evicted first.
+    /// held; workers that look at once may each hold one more. At the ceiling of
+    /// connections none may be held: its connection looks idle and would be
+    /// evicted first.
     pub(super) fn waker(&self, connections: &Connections) -> Option<Waker> {
         let held = connections.in_phase(Phase::Held);
         if connections.total() >= self.max_connections || held >= self.max_held {

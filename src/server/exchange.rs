@@ -39,7 +39,7 @@ struct Held {
 }
 
 /// What became of a complete request.
-enum Outcome {
+enum Completed {
     Answered(Persistence),
     Held(Box<Held>),
 }
@@ -119,13 +119,13 @@ impl Exchange {
                     let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
                     context.output.extend_from_slice(interim);
                 }
-                Ok(Status::Complete(Outcome::Answered(persistence))) => {
+                Ok(Status::Complete(Completed::Answered(persistence))) => {
                     answered += 1;
                     if persistence == Persistence::Close {
                         break Batch::Last;
                     }
                 }
-                Ok(Status::Complete(Outcome::Held(held))) => {
+                Ok(Status::Complete(Completed::Held(held))) => {
                     self.held = Some(held);
                     self.answered_at = Some(context.now);
                     break Batch::Held;
@@ -145,7 +145,7 @@ impl Exchange {
         &mut self,
         at_once: bool,
         context: &mut Context<H>,
-    ) -> Result<Status<Outcome>, Rejection> {
+    ) -> Result<Status<Completed>, Rejection> {
         let Context {
             handler,
             counters,
@@ -157,12 +157,14 @@ impl Exchange {
             ..
         } = context;
         let peer = self.peer;
-        let at_once = at_once || *stopping;
+        // Behind other output a request would wait for the peer to take that.
+        let at_once = at_once || *stopping || !output.is_empty();
         self.decoder.step(
             |head| handler.body_limit(head),
             |request| {
                 let persistence = persistence(request, *stopping);
                 let waker = || holding.waker(&counters.connections);
+                let at_once = at_once || request.head.method == Method::Head;
                 let answer = caught(&**handler, counters, || {
                     handler.respond(request, peer, &|| (!at_once).then(waker).flatten())
                 });
@@ -170,11 +172,11 @@ impl Exchange {
                     Answer::Response(response) => {
                         let head = request.head.method == Method::Head;
                         response.write(head, persistence, date, output);
-                        Outcome::Answered(persistence)
+                        Completed::Answered(persistence)
                     }
-                    Answer::Hold(request, wait) => Outcome::Held(Box::new(Held {
+                    Answer::Hold { request, at_most } => Completed::Held(Box::new(Held {
                         request,
-                        until: *now + wait,
+                        until: now.checked_add(at_most).unwrap_or(*now),
                         persistence,
                     })),
                 }
@@ -202,17 +204,18 @@ impl Exchange {
         reason: Option<ReleaseReason>,
         context: &mut Context<H>,
     ) -> Batch {
+        // There is one whenever the connection waits with it.
         let Some(mut held) = self.held.take() else {
             return Batch::Full;
         };
         let persistence = match reason {
-            Some(ReleaseReason::Pressure) => Persistence::Close,
+            Some(ReleaseReason::Closing) => Persistence::Close,
             _ => held.persistence,
         };
         let (handler, counters) = (&*context.handler, &context.counters);
         let response = if let Some(reason) = reason {
             caught(handler, counters, || held.request.release(reason))
-        } else if let Some(response) = caught(handler, counters, || held.request.poll()) {
+        } else if let Some(response) = caught(handler, counters, || held.request.try_respond()) {
             response
         } else {
             self.held = Some(held);

@@ -106,7 +106,7 @@ impl WorkerHandle {
     }
 }
 
-/// Who can wake the connections of one worker.
+/// Makes wakers for the connections of one worker.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionWakers {
     workers: Arc<[WorkerHandle]>,
@@ -134,7 +134,7 @@ struct ConnectionWaker {
 impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
         let worker = &self.wakers.workers[self.wakers.worker];
-        // One that has ended has answered all.
+        // One that has ended holds nothing.
         let _ = worker.send(Command::Resume(self.token));
     }
 }

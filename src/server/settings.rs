@@ -27,6 +27,10 @@ const WORKER_SIZE: usize = 256 * 1024;
 /// them up.
 pub(super) const CONNECTION_SIZE: usize = 768;
 
+/// Memory of a command to a worker, in bytes, twice, as the queue doubles. Each
+/// held request may have one in it at a time.
+pub(super) const COMMAND_SIZE: usize = 2 * 96;
+
 /// Bytes read at a time, one read a turn: a request with its body.
 pub(super) const READ_SIZE: usize = 16 * 1024;
 
@@ -141,7 +145,8 @@ impl Settings {
         let workers = worker.saturating_mul(self.workers);
         let connection = CONNECTION_SIZE * heaps;
         let connections = connection.saturating_mul(self.max_connections);
-        workers.saturating_add(connections) as u64
+        let commands = COMMAND_SIZE.saturating_mul(self.max_held());
+        workers.saturating_add(connections).saturating_add(commands) as u64
     }
 
     /// The same for one worker with few connections, each of which takes as

@@ -94,7 +94,7 @@ impl<T: Transport> BufferedStream<T> {
         self.readiness.closed
     }
 
-    /// Whether the peer's end was read.
+    /// Whether the peer has closed its side and nothing is left to read.
     pub(super) fn has_ended(&self) -> bool {
         self.readiness.closed && !self.readiness.readable
     }

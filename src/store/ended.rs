@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use log::debug;
+
+use super::watches::ToWake;
 use crate::clock::Timestamp;
 use crate::outcome::Outcome;
 use crate::protocol::Protocol;
@@ -49,6 +52,24 @@ impl Ended {
             bytes: session.content.len(),
             idle: now.monotonic_ms.saturating_sub(session.modified_at),
         }
+    }
+}
+
+/// A session that was taken out of the store, and whom to tell.
+#[derive(Debug)]
+#[must_use = "those who watch it are waiting"]
+pub struct Removed {
+    /// How it ended.
+    pub ended: Ended,
+    pub(super) to_wake: ToWake,
+}
+
+impl Removed {
+    /// Wakes those who watched it and logs its end. To be called without the
+    /// store's lock.
+    pub fn announce(self) {
+        self.to_wake.wake();
+        debug!("{}", self.ended);
     }
 }
 

@@ -6,10 +6,10 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 
 use super::counts::Counts;
-use super::ended::{Ended, Reason};
+use super::ended::{Ended, Reason, Removed};
 use super::errors::CreateError;
 use super::records::Records;
-use super::watch::{Removed, Watches};
+use super::watches::Watches;
 use crate::clock::Timestamp;
 use crate::protocol::Concurrency;
 use crate::session::{Content, Session, SessionId};
@@ -87,8 +87,8 @@ impl Inner {
         }
         let ended = Ended::new(&session, reason, now);
         self.counts.end(&ended);
-        let woken = self.watches.take(id);
-        Some((Removed { ended, woken }, session.content))
+        let to_wake = self.watches.take(id);
+        Some((Removed { ended, to_wake }, session.content))
     }
 
     pub(super) fn end_expired(&mut self, now: Timestamp) -> Option<(Removed, Content)> {

@@ -10,15 +10,17 @@ mod sequence;
 mod shared;
 mod snapshot;
 mod watch;
+mod watches;
 
 #[cfg(test)]
 mod tests;
 
 pub use counts::Counts;
-pub use ended::{Ended, Reason};
+pub use ended::{Ended, Reason, Removed};
 pub use errors::{CreateError, SequenceError, WriteError};
 pub use records::{MAX_TRANSACTIONS, Record, TRANSACTIONS_SIZE, TxnHasher};
 pub use sequence::Sequenced;
 pub use shared::{SESSION_OVERHEAD, SWEEP_BYTES, Store};
 pub use snapshot::{InvalidSnapshot, Snapshot};
-pub use watch::{MAX_WATCHES, Removed, Watch, Watching};
+pub use watch::Watch;
+pub use watches::MAX_WATCHES;

@@ -6,11 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::counts::Counts;
-use super::ended::Reason;
+use super::ended::{Reason, Removed};
 use super::errors::{CreateError, WriteError};
 use super::inner::{self, Inner};
 use super::records::{TRANSACTIONS_SIZE, TxnHasher};
-use super::watch::Removed;
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
@@ -160,10 +159,10 @@ impl Store {
         }
         let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();
-        let woken = watches.take(id);
+        let to_wake = watches.take(id);
         drop(inner);
         drop(old);
-        woken.wake();
+        to_wake.wake();
         Ok(written)
     }
 

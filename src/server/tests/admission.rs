@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketType};
 
 use super::*;
 use crate::server::admission::{Admission, CLIENT_CONNECTIONS};
-use crate::server::settings::{ACCEPT_BATCH, BUFFER_MEMORY, CONNECTION_SIZE};
+use crate::server::settings::{ACCEPT_BATCH, BUFFER_MEMORY, COMMAND_SIZE, CONNECTION_SIZE};
 use crate::server::table::Entry;
 
 /// A connection from an address of this machine.
@@ -138,6 +138,7 @@ fn a_connection_takes_as_much_memory_as_is_counted() {
     let (links, table, queue) = (16 + 8 + 8, 3 * 17, 2 * 8);
     let size = size_of::<Entry>() + links + table + queue + Admission::CONNECTION_SIZE;
     assert!(size <= CONNECTION_SIZE, "{size}");
+    assert!(2 * size_of::<Command>() <= COMMAND_SIZE);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::Protocol;
 use crate::session::Content;
+use crate::store::{MAX_WATCHES, Removed};
 
 /// Counts how often it is woken.
 #[derive(Default)]
@@ -54,14 +55,14 @@ fn watch(store: &Arc<Store>, id: SessionId, revision: Revision, now: u64) -> (Wa
     let count = Arc::<Count>::default();
     let waker = Arc::clone(&count).into();
     match store.watch(id, revision, waker, at(now)) {
-        Watching::Begun(watch) => (watch, count),
-        Watching::Changed(session) => panic!("{session:?}"),
+        Ok(watch) => (watch, count),
+        Err(session) => panic!("{session:?}"),
     }
 }
 
 /// Whether nothing is left of watches that are over.
 fn forgotten(store: &Store) -> bool {
-    store.lock().watches.by_session.is_empty()
+    store.lock().watches.is_empty()
 }
 
 #[test]
@@ -116,10 +117,8 @@ fn a_session_that_has_changed_is_not_watched() {
     let (id, revision) = create(&store, 0);
     let changed = |now| store.watch(id, revision, Waker::noop().clone(), at(now));
     let written = store.write(id, Some(revision), content(), at(1)).unwrap();
-    assert!(
-        matches!(changed(1), Watching::Changed(Some(session)) if session.revision == written.revision)
-    );
-    assert!(matches!(changed(60_001), Watching::Changed(None)));
+    assert!(matches!(changed(1), Err(Some(session)) if session.revision == written.revision));
+    assert!(matches!(changed(60_001), Err(None)));
     assert!(forgotten(&store));
 }
 
@@ -201,7 +200,7 @@ proptest! {
                     let (id, revision) = sessions[index];
                     let count = Arc::<Count>::default();
                     let watching = store.watch(id, revision, Arc::clone(&count).into(), at(now));
-                    if let Watching::Begun(watch) = watching {
+                    if let Ok(watch) = watching {
                         watches.push((watch, count, id, revision));
                     }
                 }
