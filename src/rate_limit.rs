@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::client::Client;
+use crate::client::{Client, Network};
 
 /// The most buckets held; past that, the least recently used is forgotten. A
 /// client with more networks than that gets each one's burst again, and meets
@@ -28,34 +28,17 @@ const _: () = {
     assert!(SIZE >= BUCKETS.get() as u64 * 48 + (slots + slots / 2) as u64 * 17);
 };
 
-/// The key of a bucket: an IPv4 address, an IPv6 network, or all users of Unix
-/// sockets, with a length of 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Bucket {
-    bits: u64,
-    /// How many bits; this tells IPv4 and IPv6 apart, too.
-    length: u8,
-}
-
-impl Bucket {
-    const fn new(bits: u64, length: u8) -> Self {
-        Self { bits, length }
-    }
-}
-
-/// The buckets of a client, the widest last, each with what a creation takes
-/// from it: a /56, which a household is commonly given, has four times a
-/// client's limit, and a /48, an organization's, sixteen times.
-fn buckets_of(client: Client) -> [Option<(Bucket, u64)>; 3] {
-    match client {
-        Client::Local => [Some((Bucket::new(0, 0), 16)), None, None],
-        Client::V4(address) => [Some((Bucket::new(address.into(), 32), 16)), None, None],
-        Client::V6(network) => [
-            Some((Bucket::new(network, 64), 16)),
-            Some((Bucket::new(network >> 8, 56), 4)),
-            Some((Bucket::new(network >> 16, 48), 1)),
-        ],
-    }
+/// The networks that have a bucket for a client, the widest last, each with what
+/// a creation takes from it: a /56, which a household is commonly given, has
+/// four times a client's limit, and a /48, an organization's, sixteen times.
+fn buckets_of(client: Client) -> [Option<(Network, u64)>; 3] {
+    let [widest, wider, own] = client.networks();
+    let is_v6 = matches!(client, Client::V6(_));
+    [
+        Some((own, 16)),
+        is_v6.then_some((wider, 4)),
+        is_v6.then_some((widest, 1)),
+    ]
 }
 
 /// How many sessions a client may create.
@@ -79,7 +62,7 @@ pub struct RateLimiter {
     /// What a burst costs in that unit, the same for all: a wider network's
     /// is of more sessions, each for less.
     burst: u64,
-    full_at: Mutex<LruCache<Bucket, u64>>,
+    full_at: Mutex<LruCache<Network, u64>>,
 }
 
 /// Sixteenths of a microsecond in a millisecond.
@@ -303,6 +286,6 @@ mod tests {
     #[test]
     fn an_entry_is_of_the_size_that_is_counted() {
         // And two pointers of the list.
-        assert_eq!(size_of::<(Bucket, u64)>(), 24);
+        assert_eq!(size_of::<(Network, u64)>(), 24);
     }
 }
