@@ -77,6 +77,7 @@ mod tests {
     use crate::outcome::Outcome;
     use crate::protocol::Protocol;
     use crate::session::Content;
+    use crate::store::Owner;
 
     #[test]
     fn a_payload_is_freed_within_seconds_of_its_end() {
@@ -86,7 +87,13 @@ mod tests {
         let content = Content::new(b"x", "text/plain").unwrap();
         let payload = Arc::downgrade(&content.shared());
         let lifetime = Duration::from_millis(1);
-        let made = store.create(content, Protocol::Msc3886, lifetime, clock.now());
+        let made = store.create(
+            content,
+            Protocol::Msc3886,
+            lifetime,
+            Owner::UNKNOWN,
+            clock.now(),
+        );
         drop(made.unwrap());
         assert!(payload.upgrade().is_some());
         // A second is promised; a busy machine may be late.
@@ -121,7 +128,13 @@ mod tests {
         let lifetime = Duration::from_millis(1);
         for _ in 0..200 {
             store
-                .create(content.clone(), Protocol::Msc3886, lifetime, clock.now())
+                .create(
+                    content.clone(),
+                    Protocol::Msc3886,
+                    lifetime,
+                    Owner::UNKNOWN,
+                    clock.now(),
+                )
                 .unwrap();
         }
         let patience = Instant::now() + Duration::from_secs(20);

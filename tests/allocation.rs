@@ -12,7 +12,7 @@ use rendezvousd::http::{Answer, Decoder, Handler, Status};
 use rendezvousd::protocol::Protocol;
 use rendezvousd::rate_limit::RateLimit;
 use rendezvousd::session::Content;
-use rendezvousd::store::Store;
+use rendezvousd::store::{Owner, Store};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -54,7 +54,13 @@ fn json() {
     let api = api(&store);
     let content = Content::new(b"", "").unwrap();
     let lifetime = Duration::from_secs(300);
-    let created = store.create(content, Protocol::Msc4388, lifetime, Clock.now());
+    let created = store.create(
+        content,
+        Protocol::Msc4388,
+        lifetime,
+        Owner::UNKNOWN,
+        Clock.now(),
+    );
     let (id, _) = created.unwrap();
     let deep = |open: &str, close: &str| format!("{}0{},", open.repeat(120), close.repeat(120));
     for body in [

@@ -25,7 +25,7 @@ use rendezvousd::clock::Timestamp;
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, Session, SessionId};
 use rendezvousd::store::{
-    MAX_WATCHES, Removed, SequenceError, Sequenced, Store, Watch, WriteError,
+    MAX_WATCHES, Owner, Removed, SequenceError, Sequenced, Store, Watch, WriteError,
 };
 
 use history::{Event, Outcome, check};
@@ -191,10 +191,10 @@ impl Actor<'_> {
         let invoked = self.stage.count();
         let payload = self.stage.count();
         let now = self.now();
-        let made = self
-            .stage
-            .store
-            .create(content(payload), protocol, lifetime, now);
+        let made =
+            self.stage
+                .store
+                .create(content(payload), protocol, lifetime, Owner::UNKNOWN, now);
         // Or all are in use.
         if let Ok((id, session)) = made {
             let outcome = Outcome::Wrote {

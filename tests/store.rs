@@ -11,7 +11,7 @@ use rendezvousd::clock::Timestamp;
 use rendezvousd::outcome::Outcome;
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, SessionId};
-use rendezvousd::store::{CreateError, InvalidSnapshot, Store, WriteError};
+use rendezvousd::store::{CreateError, InvalidSnapshot, Owner, Store, WriteError};
 
 const CAPACITY: usize = 5;
 
@@ -195,7 +195,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                 } else {
                     Protocol::Msc3886
                 };
-                let made = store.create(text(payload), protocol, lifetime, now);
+                let made = store.create(text(payload), protocol, lifetime, Owner::UNKNOWN, now);
                 if !naive.evict_for_new() {
                     prop_assert!(matches!(made, Err(CreateError::Full(1..=15_000))));
                     continue;

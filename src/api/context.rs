@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::responses::{error, full, navigates, navigation_refused, not_found};
 use super::settings::Settings;
+use crate::client::{Client, Network};
 use crate::clock::{Clock, Timestamp};
 use crate::http::{Head, Response};
 use crate::metrics::Counters;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Session, SessionId};
-use crate::store::{CreateError, Store};
+use crate::store::{CreateError, Owner, Store};
 
 /// What the protocol families share: the sessions, the time, what the operator
 /// decided, what has been counted.
@@ -22,16 +23,20 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Creates a session of the protocol.
+    /// Creates a session of the protocol for a client, if it is known who that is.
     pub(super) fn create(
         &self,
         protocol: Protocol,
         content: Content,
+        client: Option<Client>,
         now: Timestamp,
     ) -> Result<(SessionId, Session), Response> {
         let lifetime = self.settings.lifetime(protocol);
+        let owner = client.map_or(Owner::UNKNOWN, |client| {
+            Owner(client.networks().map(Network::key))
+        });
         self.store
-            .create(content, protocol, lifetime, now)
+            .create(content, protocol, lifetime, owner, now)
             .map_err(|failure| match failure {
                 CreateError::Full(wait) => full(wait),
                 CreateError::NoRandomness => {

@@ -6,7 +6,7 @@ use std::sync::Once;
 use log::{info, warn};
 
 use super::context::Context;
-use crate::client::{Peer, TrustedProxies, UnknownClient, is_forwarded};
+use crate::client::{Client, Peer, TrustedProxies, UnknownClient, is_forwarded};
 use crate::http::Head;
 use crate::rate_limit::{RateLimit, RateLimiter};
 
@@ -41,25 +41,28 @@ impl CreationLimit {
         }
     }
 
-    /// Counts a creation against its client's limit; past it, says for how
-    /// many milliseconds. No limit applies to the clients of a proxy that does
-    /// not name them: all would be throttled as one.
+    /// Counts a creation against its client's limit and returns the client, if
+    /// it is known; past the limit, says for how many milliseconds. No limit
+    /// applies to the clients of a proxy that does not name them: all would be
+    /// throttled as one.
     pub(super) fn try_acquire(
         &self,
         context: &Context,
         head: &Head<'_, '_>,
         peer: Peer,
-    ) -> Result<(), u64> {
+    ) -> Result<Option<Client>, u64> {
         let proxies = &context.settings.trusted_proxies;
         match proxies.client(head.fields(), peer) {
             Ok(client) => {
+                let client = client.client();
                 let now = context.clock.now().monotonic_ms;
-                self.rate_limiter.try_acquire(client.client(), now)
+                self.rate_limiter.try_acquire(client, now)?;
+                Ok(Some(client))
             }
             Err(unknown) => {
                 context.counters.unknown_client.increment();
                 self.reported.report(proxies, unknown, head, peer);
-                Ok(())
+                Ok(None)
             }
         }
     }

@@ -16,6 +16,7 @@ use super::responses::{
     ProtocolAnswer, error, json, method_not_allowed, not_found, not_modified, payload, plain,
     preference_applied, state, too_large,
 };
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::http::{Answer, Framing, Head, Request, Response, WakerSource};
 use crate::protocol::{Concurrency, Protocol};
@@ -55,10 +56,11 @@ impl EtagApi<'_> {
         create_path: &str,
         url: Option<&str>,
         request: &Request<'_, '_>,
+        client: Option<Client>,
     ) -> Result<Response, Response> {
         let content = self.content(protocol, request)?;
         let now = self.context.clock.now();
-        let (id, session) = self.context.create(protocol, content, now)?;
+        let (id, session) = self.context.create(protocol, content, client, now)?;
         let settings = &self.context.settings;
         let origin = settings.public_url.as_deref().unwrap_or_default();
         let response = match url {

@@ -121,7 +121,8 @@ impl Api {
         if responses::has_content_encoding(head) {
             return Err(responses::unsupported_content_encoding());
         }
-        self.creation_limit
+        let client = self
+            .creation_limit
             .try_acquire(context, head, peer)
             .map_err(|wait| {
                 context.counters.rate_limited.increment();
@@ -130,7 +131,7 @@ impl Api {
         let path = route.create_path;
         let url = match route.endpoint {
             Endpoint::Msc4388(stability) => {
-                return TokenApi { context, stability }.create(request);
+                return TokenApi { context, stability }.create(request, client);
             }
             Endpoint::Msc3886 => None,
             Endpoint::Redirected | Endpoint::Msc4108 => self.url(path, head, peer),
@@ -139,7 +140,7 @@ impl Api {
             return Err(responses::error(400, "M_MISSING_PARAM", "Host is required"));
         }
         self.etag_api()
-            .create(protocol, path, url.as_deref(), request)
+            .create(protocol, path, url.as_deref(), request, client)
     }
 
     /// The URL of a path of ours as the client sees it, if that is known.

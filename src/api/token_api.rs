@@ -10,6 +10,7 @@ use super::json_strings::strings;
 use super::responses::{error, json, method_not_allowed, not_found, too_large};
 use super::route::{Resource, Stability};
 use super::settings::SIGN_IN_MAX_BYTES;
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::http::{Request, Response};
 use crate::protocol::{Concurrency, Protocol};
@@ -72,11 +73,16 @@ impl TokenApi<'_> {
     }
 
     /// Creates a session.
-    pub(super) fn create(self, request: &Request<'_, '_>) -> Result<Response, Response> {
+    pub(super) fn create(
+        self,
+        request: &Request<'_, '_>,
+        client: Option<Client>,
+    ) -> Result<Response, Response> {
         let [data] = strings(request.body, [DATA])?;
         let content = content(&data)?;
         let now = self.context.clock.now();
-        let (id, session) = self.context.create(Protocol::Msc4388, content, now)?;
+        let context = self.context;
+        let (id, session) = context.create(Protocol::Msc4388, content, client, now)?;
         Ok(object(&Created {
             id: &id.to_string(),
             sequence_token: &token(session.revision),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 /// Changes with every change of the format.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The oldest version that can be read.
 pub(super) const OLDEST_VERSION: u32 = 1;

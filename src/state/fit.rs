@@ -112,7 +112,7 @@ mod tests {
     use crate::protocol::Protocol;
     use crate::session::Content;
     use crate::state::tests::{BOOT, at, limits, sample};
-    use crate::store::Snapshot;
+    use crate::store::{Owner, Snapshot};
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Kind {
@@ -228,7 +228,7 @@ mod tests {
         for size in (1..=10).map(|number| number * 400) {
             let content = Content::new(&vec![b'x'; size], "").unwrap();
             let life = Duration::from_secs(60);
-            let made = store.create(content, Protocol::Msc3886, life, at(1_000));
+            let made = store.create(content, Protocol::Msc3886, life, Owner::UNKNOWN, at(1_000));
             made.unwrap();
         }
         store

@@ -15,6 +15,7 @@
 //! | part | bytes |
 //! |---|---|
 //! | id | 16 |
+//! | owner | 3 × 8 |
 //! | number of the protocol's proposal | 2 |
 //! | revision, times of the last write, the end and the last use | 4 × 8 |
 //! | whether the first payload was fetched, writes | 1, 1 |
@@ -22,11 +23,11 @@
 //! | payload and media type | |
 //! | transactions: name and revision made, 0 for a conflict | 2 × 8 each |
 //!
-//! Times are milliseconds on the monotonic clock. Version 1, which is still
-//! read, has in place of the times the end, the milliseconds from the last
-//! write to the end (8 bytes each), and the time of the last use in units of
-//! 2048 ms modulo 65 536 (2 bytes); and, for whether the first payload was
-//! fetched, the number of all reads (2 bytes).
+//! Times are milliseconds on the monotonic clock. Versions 1 and 2, which are
+//! still read, have no owner. Version 1 has in place of the times the end, the
+//! milliseconds from the last write to the end (8 bytes each), and the time of
+//! the last use in units of 2048 ms modulo 65 536 (2 bytes); and, for whether the
+//! first payload was fetched, the number of all reads (2 bytes).
 
 use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -34,7 +35,7 @@ use std::str;
 
 use super::error::{LoadError, OLDEST_VERSION, VERSION};
 use super::stream::{Input, Summed};
-use super::versions::{read_fetched, read_times};
+use super::versions::{read_fetched, read_owner, read_times};
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
@@ -123,6 +124,9 @@ pub(super) fn write_session(out: &mut impl Write, snapshot: &Snapshot) -> io::Re
     let media_type = session.content.media_type();
     let too_long = |_| io::Error::other("a session is too large");
     out.write_all(&snapshot.id.bits())?;
+    for key in snapshot.owner.0 {
+        out.write_all(&key.to_le_bytes())?;
+    }
     out.write_all(&session.protocol.number().to_le_bytes())?;
     for number in [
         session.revision.number(),
@@ -202,6 +206,7 @@ fn read_session(
     written: u64,
 ) -> Result<Snapshot, LoadError> {
     let id = SessionId::new(input.array()?);
+    let owner = read_owner(input, version)?;
     let number = u16::from_le_bytes(input.array()?);
     let protocol = Protocol::ALL
         .into_iter()
@@ -238,6 +243,7 @@ fn read_session(
     Ok(Snapshot {
         id,
         session,
+        owner,
         transactions,
     })
 }

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
 use crate::state::{LoadError, load, save};
-use crate::store::{Record, Sequenced, Snapshot, Store, TxnHasher};
+use crate::store::{Owner, Record, Sequenced, Snapshot, Store, TxnHasher};
 
 pub(super) const BOOT: Boot = *b"01234567-89ab-cdef-0123-456789abcdef";
 
@@ -31,6 +31,9 @@ pub(super) fn limits(sessions: usize) -> Limits {
     }
 }
 
+/// Who creates the sessions of [`sample`].
+const OWNERS: [Owner; 2] = [Owner([1, 2, 3]), Owner([u64::MAX, 0, 1 << 63])];
+
 /// Two sessions of each protocol, one of them written to, at 5000.
 pub(super) fn sample() -> Store {
     let store = Store::new(NonZeroUsize::new(10).unwrap());
@@ -42,7 +45,7 @@ pub(super) fn sample() -> Store {
         };
         let content = |text: &str| Content::new(text.as_bytes(), media_type).unwrap();
         let (id, session) = store
-            .create(content("a"), protocol, lifetime, at(1_000))
+            .create(content("a"), protocol, lifetime, OWNERS[0], at(1_000))
             .unwrap();
         let revision = Some(session.revision);
         store.read(id, protocol.concurrency(), at(2_000)).unwrap();
@@ -57,7 +60,7 @@ pub(super) fn sample() -> Store {
             let _ = store.write_in_sequence(id, write, content("ç"), at(4_000));
         }
         store
-            .create(content("x"), protocol, lifetime, at(4_000))
+            .create(content("x"), protocol, lifetime, OWNERS[1], at(4_000))
             .unwrap();
     }
     store
@@ -146,9 +149,9 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
     other[0] ^= 1;
     assert_eq!(refused(&other, now), "is no state file");
     let mut newer = good.clone();
-    for version in [0, 3, 0xff] {
+    for version in [0, 4, 0xff] {
         newer[8] = version;
-        let line = format!("is of version {version}, and this program knows 1 to 2");
+        let line = format!("is of version {version}, and this program knows 1 to 3");
         assert_eq!(refused(&newer, now), line);
     }
     let mut boot = good.clone();
@@ -168,6 +171,7 @@ fn file_of(session: Session, transactions: Vec<Record>, times: usize) -> Vec<u8>
     let saved = Snapshot {
         id: SessionId::new([7; 16]),
         session,
+        owner: OWNERS[1],
         transactions,
     };
     for _ in 0..times {
@@ -237,9 +241,9 @@ fn what_no_server_can_have_written_is_refused() {
     }
 }
 
-/// The bytes of a file of version 1 with these sessions, each read so often.
-fn first_version(sessions: &[(Snapshot, u16)]) -> Vec<u8> {
-    let mut bytes = b"rdvstate\x01\0\0\0".to_vec();
+/// The bytes of a file of an old version with these sessions, each read so often.
+fn old_version(version: u8, sessions: &[(Snapshot, u16)]) -> Vec<u8> {
+    let mut bytes = [b"rdvstate", &[version, 0, 0, 0][..]].concat();
     bytes.extend(BOOT);
     for number in [5_000, 1, 2] {
         bytes.extend(u64::to_le_bytes(number));
@@ -249,13 +253,22 @@ fn first_version(sessions: &[(Snapshot, u16)]) -> Vec<u8> {
         let (payload, media_type) = (session.content.payload(), session.content.media_type());
         bytes.extend(saved.id.bits());
         bytes.extend(session.protocol.number().to_le_bytes());
-        let remaining = session.expires_at - session.modified_at;
-        for number in [session.revision.number(), session.expires_at, remaining] {
-            bytes.extend(number.to_le_bytes());
+        bytes.extend(session.revision.number().to_le_bytes());
+        if version == 1 {
+            let remaining = session.expires_at - session.modified_at;
+            bytes.extend(
+                [session.expires_at, remaining]
+                    .map(u64::to_le_bytes)
+                    .concat(),
+            );
+            let tick = u16::try_from(session.last_used / 2_048 % 65_536).unwrap();
+            bytes.extend(tick.to_le_bytes());
+            bytes.extend(reads.to_le_bytes());
+        } else {
+            let times = [session.modified_at, session.expires_at, session.last_used];
+            bytes.extend(times.map(u64::to_le_bytes).concat());
+            bytes.push(session.first_fetched.into());
         }
-        let tick = u16::try_from(session.last_used / 2_048 % 65_536).unwrap();
-        bytes.extend(tick.to_le_bytes());
-        bytes.extend(reads.to_le_bytes());
         bytes.push(session.writes);
         bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
         bytes.push(media_type.len().try_into().unwrap());
@@ -279,7 +292,7 @@ fn sum(bytes: &[u8]) -> u64 {
 #[test]
 fn a_fetch_is_there_or_not() {
     let good = file_of(session(Protocol::Msc4108, b"", ""), vec![], 1);
-    let place = 72 + 50;
+    let place = 72 + 74;
     assert_eq!(good[place..place + 2], [1, 3]);
     for (fetched, sound) in [(0, true), (1, true), (2, false), (0xff, false)] {
         let (front, _) = good.split_last_chunk::<8>().unwrap();
@@ -296,7 +309,7 @@ fn a_file_of_the_first_version_is_read_and_its_reads_tell_no_fetch() {
     let mut sessions = sample().snapshots(at(5_000));
     let reads = [0, 1, u16::MAX].into_iter().cycle();
     let old: Vec<(Snapshot, u16)> = sessions.iter().cloned().zip(reads).collect();
-    let store = read(&first_version(&old), limits(10), at(5_000)).unwrap();
+    let store = read(&old_version(1, &old), limits(10), at(5_000)).unwrap();
     let mut restored = store.snapshots(at(5_000));
     for (new, old) in restored.iter_mut().zip(&mut sessions) {
         // The last use is known to within two seconds.
@@ -304,14 +317,26 @@ fn a_file_of_the_first_version_is_read_and_its_reads_tell_no_fetch() {
         assert!(used.abs_diff(old.session.last_used) < 2_048 && *used <= 5_000);
         *used = old.session.last_used;
         old.session.first_fetched = false;
+        old.owner = Owner::UNKNOWN;
     }
     assert_eq!(restored, sessions);
     assert_eq!(store.txn_hasher(), TxnHasher([1, 2]));
 }
 
 #[test]
+fn a_file_of_the_second_version_is_read_and_names_no_owner() {
+    let mut sessions = sample().snapshots(at(5_000));
+    let old: Vec<(Snapshot, u16)> = sessions.iter().map(|saved| (saved.clone(), 0)).collect();
+    let store = read(&old_version(2, &old), limits(10), at(5_000)).unwrap();
+    for saved in &mut sessions {
+        saved.owner = Owner::UNKNOWN;
+    }
+    assert_eq!(store.snapshots(at(5_000)), sessions);
+}
+
+#[test]
 fn a_file_of_the_first_version_with_an_end_before_its_lifetime_is_refused() {
-    let mut bytes = first_version(&[(sample().snapshots(at(5_000))[0].clone(), 1)]);
+    let mut bytes = old_version(1, &[(sample().snapshots(at(5_000))[0].clone(), 1)]);
     let good = bytes.len() - 8;
     let remaining = 72 + 16 + 2 + 2 * 8;
     bytes[remaining + 7] = 1;
@@ -451,13 +476,13 @@ fn where_nothing_can_be_written_a_load_says_so() {
 fn any_session() -> impl Strategy<Value = Snapshot> {
     let records = proptest::collection::vec((any::<u64>(), any::<u64>()), 0..=64);
     (
-        any::<[u8; 16]>(),
+        any::<([u8; 16], [u64; 3])>(),
         0..3_usize,
         (any::<String>(), "[ -~]{0,127}", records),
         (0..=100_000_u64, 0..=86_400_000_u64, 0..=100_000_u64),
         any::<(u64, bool, u8)>(),
     )
-        .prop_map(|(id, protocol, content, times, numbers)| {
+        .prop_map(|((id, owner), protocol, content, times, numbers)| {
             let (modified_at, lifetime, last_used) = times;
             let protocol = Protocol::ALL[protocol];
             let (payload, media_type, records) = content;
@@ -483,6 +508,7 @@ fn any_session() -> impl Strategy<Value = Snapshot> {
             Snapshot {
                 id: SessionId::new(id),
                 session,
+                owner: Owner(owner),
                 transactions,
             }
         })

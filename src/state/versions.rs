@@ -4,6 +4,15 @@ use std::io::Read;
 
 use super::error::LoadError;
 use super::stream::Input;
+use crate::store::Owner;
+
+/// The owner of a session.
+pub(super) fn read_owner(input: &mut Input<impl Read>, version: u32) -> Result<Owner, LoadError> {
+    if version < 3 {
+        return Ok(Owner::UNKNOWN);
+    }
+    Ok(Owner([input.number()?, input.number()?, input.number()?]))
+}
 
 /// The times of a session.
 pub(super) struct Times {

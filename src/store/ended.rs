@@ -106,7 +106,7 @@ mod tests {
     use crate::outcome::{Outcome, Outcomes};
     use crate::protocol::{Concurrency, Protocol};
     use crate::session::{Content, SessionId};
-    use crate::store::{Sequenced, Store};
+    use crate::store::{Owner, Sequenced, Store};
 
     const LIFETIME: Duration = Duration::from_secs(300);
 
@@ -122,7 +122,10 @@ mod tests {
     }
 
     fn create(store: &Store, protocol: Protocol, now: Timestamp) -> SessionId {
-        store.create(content(0), protocol, LIFETIME, now).unwrap().0
+        store
+            .create(content(0), protocol, LIFETIME, Owner::UNKNOWN, now)
+            .unwrap()
+            .0
     }
 
     /// Writes a payload of each size over what is there.

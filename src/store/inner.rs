@@ -5,17 +5,33 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
+use super::candidate::Candidate;
 use super::counts::Counts;
 use super::ended::{Ended, Reason, Removed};
 use super::errors::CreateError;
+use super::lists::Number;
+use super::owners::{Owner, Owners};
 use super::records::Records;
 use super::watches::Watches;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, millis};
 use crate::protocol::Concurrency;
-use crate::session::{Content, Session, SessionId};
+use crate::session::{Content, EVICTION_GRACE, Session, SessionId};
 
 /// Sessions by their end, in milliseconds on the monotonic clock.
 type Expiries = BTreeSet<(u64, SessionId)>;
+
+/// The most sessions in use that an eviction passes over.
+const MAX_PASSED: usize = 16;
+
+/// A session, and its number among those of its owner.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) session: Session,
+    pub(super) number: Number,
+}
+
+/// The entries of sessions by use. Those that have ended are `None`.
+pub(super) type Entries = LruCache<SessionId, Option<Entry>>;
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -23,13 +39,14 @@ pub(super) struct Inner {
     /// the LRU end and are recycled one per insertion: when 100 000 of these
     /// small allocations are freed in a row, glibc coalesces them all at once
     /// on the way, and holds the lock for some 10 ms.
-    pub(super) sessions: LruCache<SessionId, Option<Session>>,
+    pub(super) sessions: Entries,
     /// The number of tombstones.
     pub(super) ended: usize,
     /// The sessions that have not ended, soonest end first.
     pub(super) expiries: Expiries,
     /// The transactions of those sessions that have any.
     pub(super) transactions: BTreeMap<SessionId, Records>,
+    pub(super) owners: Owners,
     pub(super) watches: Watches,
     pub(super) counts: Counts,
     /// The latest time at which something was asked.
@@ -48,6 +65,7 @@ impl Inner {
             ended: 0,
             expiries: BTreeSet::new(),
             transactions: BTreeMap::new(),
+            owners: Owners::new(capacity),
             watches: Watches::default(),
             counts: Counts::default(),
             latest: 0,
@@ -60,14 +78,23 @@ impl Inner {
         concurrency: Concurrency,
         now: Timestamp,
     ) -> Option<&mut Session> {
-        live(&mut self.sessions, id, concurrency, now)
+        live(&mut self.sessions, &mut self.owners, id, concurrency, now)
     }
 
     /// Adds a session, as the most recently used.
-    pub(super) fn put(&mut self, id: SessionId, session: Session) {
+    pub(super) fn put(&mut self, id: SessionId, session: Session, owner: Owner) {
         self.expiries.insert((session.expires_at, id));
         self.counts.bytes += size(&session.content);
-        self.sessions.put(id, Some(session));
+        let number = self.owners.add(owner, id);
+        self.sessions.put(id, Some(Entry { session, number }));
+    }
+
+    /// Makes a session the least recently used.
+    pub(super) fn demote(&mut self, id: SessionId) {
+        if let Some(Some(entry)) = self.sessions.peek(&id) {
+            self.owners.demote(entry.number);
+        }
+        self.sessions.demote(&id);
     }
 
     /// Ends a session and leaves a tombstone; returns what to announce and what
@@ -78,8 +105,9 @@ impl Inner {
         reason: Reason,
         now: Timestamp,
     ) -> Option<(Removed, Content)> {
-        let session = self.sessions.peek_mut(&id)?.take()?;
+        let Entry { session, number } = self.sessions.peek_mut(&id)?.take()?;
         self.sessions.demote(&id);
+        self.owners.remove(number);
         self.ended += 1;
         self.expiries.remove(&(session.expires_at, id));
         if session.protocol.concurrency() == Concurrency::SequenceToken {
@@ -99,19 +127,20 @@ impl Inner {
         self.end(id, Reason::Expired, now)
     }
 
-    /// Makes sure that an entry can be added: takes out a tombstone if there is
-    /// one. A full store without any ends a session first, an expired one or
-    /// else the least recently used.
+    /// Makes sure that a session of `owner` can be added: takes out a tombstone
+    /// if there is one. A full store without any ends a session first, an
+    /// expired one or else by fair shares.
     pub(super) fn evict_for_new(
         &mut self,
         capacity: NonZeroUsize,
+        owner: Owner,
         now: Timestamp,
     ) -> Result<Option<(Removed, Content)>, CreateError> {
         let mut displaced = None;
         if self.sessions.len() >= capacity.get() && self.ended == 0 {
             displaced = self.end_expired(now);
             if displaced.is_none() {
-                displaced = self.evict_idle(now)?;
+                displaced = self.evict(owner, now)?;
             }
         }
         if self.ended > 0 {
@@ -121,25 +150,55 @@ impl Inner {
         Ok(displaced)
     }
 
-    /// Ends the least recently used session if it is not protected. One that is
-    /// watched is in use: it becomes the most recently used, so each is passed
-    /// over once in [`EVICTION_GRACE`](crate::session::EVICTION_GRACE).
-    fn evict_idle(&mut self, now: Timestamp) -> Result<Option<(Removed, Content)>, CreateError> {
-        loop {
-            let Some((&id, Some(session))) = self.sessions.peek_lru() else {
+    /// Ends a session for a new one of `owner`, if one may be evicted for it.
+    fn evict(
+        &mut self,
+        owner: Owner,
+        now: Timestamp,
+    ) -> Result<Option<(Removed, Content)>, CreateError> {
+        let candidate = self.owners.candidate(owner);
+        let mut wait = millis(EVICTION_GRACE);
+        for _ in 0..MAX_PASSED {
+            let Some(id) = self.least_recent(candidate) else {
                 return Ok(None);
             };
-            let protected = session.protected_for(now);
-            if protected > 0 {
-                self.counts.full += 1;
-                return Err(CreateError::Full(protected));
-            }
-            if !self.watches.include(id) {
+            let protected = self.protected_for(id, candidate, now);
+            if protected == 0 {
                 return Ok(self.end(id, Reason::Evicted, now));
             }
-            if let Some(Some(session)) = self.sessions.get_mut(&id) {
-                session.last_used = now.monotonic_ms;
+            wait = wait.min(protected);
+            match candidate {
+                Candidate::Siblings(tier, _) => self.owners.rotate(tier),
+                _ if self.watches.include(id) => {
+                    use_session(&mut self.sessions, &mut self.owners, id, now);
+                }
+                // All others have been used since.
+                _ => break,
             }
+        }
+        if let Candidate::Heavier(node) = candidate {
+            return Ok(self.end(self.owners.least_recent(node), Reason::Evicted, now));
+        }
+        self.counts.full += 1;
+        Err(CreateError::Full(wait))
+    }
+
+    fn least_recent(&self, candidate: Candidate) -> Option<SessionId> {
+        match candidate {
+            Candidate::Heavier(node) | Candidate::Own(node) => Some(self.owners.least_recent(node)),
+            Candidate::Siblings(tier, level) => Some(self.owners.first_of_tier(tier, level)),
+            Candidate::Any => self.sessions.peek_lru().map(|(id, _)| *id),
+        }
+    }
+
+    /// How long, in milliseconds, a session may not be evicted as this candidate.
+    /// One that is watched is in use.
+    fn protected_for(&self, id: SessionId, candidate: Candidate, now: Timestamp) -> u64 {
+        match (candidate, self.sessions.peek(&id)) {
+            _ if self.watches.include(id) => millis(EVICTION_GRACE),
+            (Candidate::Heavier(_), _) => 0,
+            (_, Some(Some(entry))) => entry.session.protected_for(now),
+            _ => 0,
         }
     }
 }
@@ -170,17 +229,29 @@ pub(super) fn replace(
 }
 
 /// The session if it has not ended, moved to the recently used side.
-pub(super) fn live(
-    sessions: &mut LruCache<SessionId, Option<Session>>,
+pub(super) fn live<'s>(
+    sessions: &'s mut Entries,
+    owners: &mut Owners,
     id: SessionId,
     concurrency: Concurrency,
     now: Timestamp,
-) -> Option<&mut Session> {
-    let session = sessions.peek(&id)?.as_ref()?;
+) -> Option<&'s mut Session> {
+    let session = &sessions.peek(&id)?.as_ref()?.session;
     if !session.is_live(now) || session.protocol.concurrency() != concurrency {
         return None;
     }
-    let session = sessions.get_mut(&id)?.as_mut()?;
+    use_session(sessions, owners, id, now)
+}
+
+/// Makes a session the most recently used.
+fn use_session<'s>(
+    sessions: &'s mut Entries,
+    owners: &mut Owners,
+    id: SessionId,
+    now: Timestamp,
+) -> Option<&'s mut Session> {
+    let Entry { session, number } = sessions.get_mut(&id)?.as_mut()?;
+    owners.promote(*number);
     session.last_used = now.monotonic_ms;
     Some(session)
 }

@@ -45,9 +45,10 @@ impl Store {
             expiries,
             transactions,
             counts,
+            owners,
             ..
         } = &mut *inner;
-        let session = inner::live(sessions, id, Concurrency::SequenceToken, now)
+        let session = inner::live(sessions, owners, id, Concurrency::SequenceToken, now)
             .ok_or(SequenceError::NotFound)?;
         if let Some((name, records)) = name.zip(transactions.get(&id)) {
             if let Some(record) = records.find(name) {

@@ -9,15 +9,16 @@ use super::counts::Counts;
 use super::ended::{Reason, Removed};
 use super::errors::{CreateError, WriteError};
 use super::inner::{self, Inner};
+use super::owners::{Owner, Owners};
 use super::records::{TRANSACTIONS_SIZE, TxnHasher};
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
 
-/// The most a session takes beside its blocks in the pool, in bytes: map slot,
-/// list entry, index entries and what the allocator adds. `tests/memory.rs`
-/// measures it.
-pub const SESSION_OVERHEAD: usize = 340;
+/// The most a session takes beside its blocks in the pool and its part of the
+/// tree of owners, in bytes: map slot, list entry, index entries and what the
+/// allocator adds. `tests/memory.rs` measures it.
+pub const SESSION_OVERHEAD: usize = 350;
 
 /// A sweep takes no further session once it has freed payloads of so many
 /// bytes: it frees them under the lock, so that they and what comes in their
@@ -56,13 +57,15 @@ impl Store {
     pub fn ceiling(capacity: NonZeroUsize, payload: usize, heaps: usize) -> u64 {
         let blocks = Content::ceiling(payload) + TRANSACTIONS_SIZE;
         let session = blocks + SESSION_OVERHEAD * heaps;
-        (session as u64).saturating_mul(capacity.get() as u64)
+        let sessions = (session as u64).saturating_mul(capacity.get() as u64);
+        sessions.saturating_add(Owners::size(capacity) as u64)
     }
 
     /// Creates a session with a random id. A full store ends an expired
-    /// session for it, or else evicts the least recently used one, unless that
-    /// is [protected](Session::protected_for): a flood of new sessions evicts
-    /// none that people are using.
+    /// session for it, or else evicts the least recently used one of the owner
+    /// that holds most. Where nobody holds more than `owner` will, it evicts
+    /// none that is [protected](Session::protected_for): a flood of new sessions
+    /// takes none that people are using and have a fair share of.
     ///
     /// # Errors
     /// [`CreateError`], and nothing has changed.
@@ -71,6 +74,7 @@ impl Store {
         content: Content,
         protocol: Protocol,
         lifetime: Duration,
+        owner: Owner,
         now: Timestamp,
     ) -> Result<(SessionId, Session), CreateError> {
         // Both from one system call, which takes longer than all the rest.
@@ -85,8 +89,8 @@ impl Store {
         let session = Session::new(content, first, protocol, lifetime, now);
 
         let (mut inner, now) = self.enter(now);
-        let displaced = inner.evict_for_new(self.capacity, now)?;
-        inner.put(id, session.clone());
+        let displaced = inner.evict_for_new(self.capacity, owner, now)?;
+        inner.put(id, session.clone(), owner);
         inner.counts.created += 1;
         drop(inner);
         if let Some((removed, content)) = displaced {
@@ -105,8 +109,8 @@ impl Store {
     /// Records that the first payload was fetched. Only the
     /// [outcome](crate::outcome::Outcome) depends on it.
     pub fn note_fetch(&self, id: SessionId) {
-        if let Some(Some(session)) = self.lock().sessions.peek_mut(&id) {
-            session.first_fetched = true;
+        if let Some(Some(entry)) = self.lock().sessions.peek_mut(&id) {
+            entry.session.first_fetched = true;
         }
     }
 
@@ -144,10 +148,11 @@ impl Store {
             expiries,
             counts,
             watches,
+            owners,
             ..
         } = &mut *inner;
-        let session =
-            inner::live(sessions, id, Concurrency::ETag, now).ok_or(WriteError::NotFound)?;
+        let session = inner::live(sessions, owners, id, Concurrency::ETag, now)
+            .ok_or(WriteError::NotFound)?;
         if expected != Some(session.revision) {
             let repeated = expected.is_some_and(|before| session.has_written(before, &content));
             let present = session.clone();

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::PoisonError;
 
+use super::inner::Entry;
+use super::owners::Owner;
 use super::records::{MAX_TRANSACTIONS, Record, Records, TxnHasher};
 use super::shared::Store;
 use crate::clock::Timestamp;
@@ -16,6 +18,8 @@ pub struct Snapshot {
     pub id: SessionId,
     /// What it is.
     pub session: Session,
+    /// Who created it.
+    pub owner: Owner,
     /// The transactions recorded, none unless it has sequence tokens.
     pub transactions: Vec<Record>,
 }
@@ -38,12 +42,15 @@ impl Store {
         mut visit: impl FnMut(&Snapshot) -> Result<(), E>,
     ) -> Result<(), E> {
         let inner = self.lock();
-        for (id, session) in &inner.sessions {
-            if let Some(session) = session.as_ref().filter(|session| session.is_live(now)) {
+        for (id, entry) in &inner.sessions {
+            if let Some(Entry { session, number }) =
+                entry.as_ref().filter(|entry| entry.session.is_live(now))
+            {
                 let transactions = inner.transactions.get(id);
                 visit(&Snapshot {
                     id: *id,
                     session: session.clone(),
+                    owner: inner.owners.owner(*number),
                     transactions: transactions.map(Records::to_vec).unwrap_or_default(),
                 })?;
             }
@@ -71,6 +78,7 @@ impl Store {
         let Snapshot {
             id,
             session,
+            owner,
             transactions,
         } = snapshot;
         let most = match session.protocol.concurrency() {
@@ -82,8 +90,8 @@ impl Store {
         {
             return Err(InvalidSnapshot);
         }
-        inner.put(id, session);
-        inner.sessions.demote(&id);
+        inner.put(id, session, owner);
+        inner.demote(id);
         if !transactions.is_empty() {
             inner.transactions.insert(id, Records::new(&transactions));
         }

@@ -7,8 +7,8 @@ use crate::outcome::Outcome;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
 use crate::store::{
-    CreateError, InvalidSnapshot, MAX_TRANSACTIONS, Reason, SWEEP_BYTES, SequenceError, Sequenced,
-    Store, WriteError,
+    CreateError, InvalidSnapshot, MAX_TRANSACTIONS, Owner, Reason, SWEEP_BYTES, SequenceError,
+    Sequenced, Store, WriteError,
 };
 
 const TTL: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ fn store(capacity: usize) -> Store {
 
 fn create(store: &Store, payload: &str, life: Duration, now: Timestamp) -> (SessionId, Session) {
     store
-        .create(text(payload), Protocol::Msc3886, life, now)
+        .create(text(payload), Protocol::Msc3886, life, Owner::UNKNOWN, now)
         .unwrap()
 }
 
@@ -210,7 +210,7 @@ fn a_session_used_within_fifteen_seconds_gives_way_to_none() {
     let store = store(2);
     let (polled, _) = create(&store, "a", TTL, at(0));
     create(&store, "b", TTL, at(0));
-    let made = |now| store.create(text("c"), Protocol::Msc3886, TTL, at(now));
+    let made = |now| store.create(text("c"), Protocol::Msc3886, TTL, Owner::UNKNOWN, at(now));
     assert_eq!(made(14_999).err(), Some(CreateError::Full(1)));
     store.read(polled, Concurrency::ETag, at(15_000)).unwrap();
     let (newer, _) = made(15_000).unwrap();
@@ -221,6 +221,50 @@ fn a_session_used_within_fifteen_seconds_gives_way_to_none() {
     }
     let counts = store.counts();
     assert_eq!((counts.created, evicted(&store), counts.full), (3, 1, 2));
+}
+
+fn create_for(store: &Store, owner: [u64; 3], now: Timestamp) -> Result<SessionId, CreateError> {
+    let made = store.create(text("a"), Protocol::Msc3886, TTL, Owner(owner), now);
+    made.map(|(id, _)| id)
+}
+
+#[test]
+fn whoever_holds_most_gives_way_also_in_use_and_whoever_holds_a_share_never_does() {
+    let store = store(4);
+    let is_there = |id, now| store.read(id, Concurrency::ETag, at(now)).is_some();
+    let heavy: Vec<_> = (0..3)
+        .map(|_| create_for(&store, [1, 1, 1], at(0)).unwrap())
+        .collect();
+    let sleeping = create_for(&store, [2, 1, 1], at(0)).unwrap();
+    assert!(is_there(heavy[0], 1));
+    create_for(&store, [3, 1, 1], at(1)).unwrap();
+    assert!(!is_there(heavy[1], 1) && is_there(heavy[0], 1));
+    // It may have two of four places where there are three owners.
+    let again = create_for(&store, [1, 1, 1], at(2));
+    assert_eq!(again, Err(CreateError::Full(14_998)));
+    // With all of them idle it takes its own.
+    create_for(&store, [1, 1, 1], at(20_000)).unwrap();
+    assert!(is_there(sleeping, 20_000));
+    assert_eq!((evicted(&store), store.counts().full), (2, 1));
+}
+
+#[test]
+fn where_each_holds_one_an_idle_session_gives_way_if_there_is_one() {
+    // Owners who have nothing in common, and the children of one group.
+    let paths: [fn(u64) -> [u64; 3]; 3] = [|n| [n, 1, 1], |n| [1, n, 1], |n| [1, 1, n]];
+    for path in paths {
+        let store = store(3);
+        let sessions = [0, 1, 2].map(|n| create_for(&store, path(n), at(n)).unwrap());
+        let refused = create_for(&store, path(3), at(9_000));
+        assert!(matches!(refused, Err(CreateError::Full(6_000..=6_002))));
+        for used in [sessions[0], sessions[2]] {
+            store.read(used, Concurrency::ETag, at(9_000)).unwrap();
+        }
+        create_for(&store, path(3), at(20_000)).unwrap();
+        let gone = store.read(sessions[1], Concurrency::ETag, at(20_000));
+        assert!(gone.is_none());
+        assert_eq!(evicted(&store), 1);
+    }
 }
 
 #[test]
@@ -292,7 +336,7 @@ fn a_payload_is_freed_at_once_when_its_session_lets_go_of_it() {
 
 fn sequenced(store: &Store) -> SessionId {
     let life = Duration::from_secs(300);
-    let made = store.create(text("a"), Protocol::Msc4388, life, at(0));
+    let made = store.create(text("a"), Protocol::Msc4388, life, Owner::UNKNOWN, at(0));
     made.unwrap().0
 }
 

@@ -17,7 +17,7 @@ use httpdate::HttpDate;
 use rendezvousd::clock::{Clock, Timestamp};
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, Session, SessionId};
-use rendezvousd::store::{Store, WriteError};
+use rendezvousd::store::{Owner, Store, WriteError};
 use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -55,7 +55,11 @@ fn main() {
 fn answer(request: &mut Request, store: &Store, now: Timestamp) -> Answer {
     if *request.method() == Method::Post {
         let content = content(request);
-        let create = |content| store.create(content, Protocol::Msc3886, LIFETIME, now).ok();
+        let create = |content| {
+            store
+                .create(content, Protocol::Msc3886, LIFETIME, Owner::UNKNOWN, now)
+                .ok()
+        };
         return match content.and_then(create) {
             Some((id, session)) => state(plain(201), &session, now)
                 .with_header(field("Location", format_args!("/rendezvous/{id}"))),

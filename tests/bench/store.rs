@@ -19,7 +19,7 @@ use rendezvousd::clock::Timestamp;
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::reaper::BATCH;
 use rendezvousd::session::{Content, Revision, SessionId};
-use rendezvousd::store::Store;
+use rendezvousd::store::{Owner, Store};
 use rustix::time::{ClockId, clock_gettime};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -65,8 +65,9 @@ fn rate(sessions: usize, threads: usize) -> f64 {
     let store = Store::new(NonZeroUsize::new(sessions).expect("not zero"));
     let content = Content::new(&[b'x'; 200], "text/plain").expect("a short type");
     let known: Vec<(SessionId, Revision)> = (0..sessions)
-        .map(|_| {
-            let created = store.create(content.clone(), Protocol::Msc3886, TTL, at(0));
+        .map(|number| {
+            let owner = owner(number);
+            let created = store.create(content.clone(), Protocol::Msc3886, TTL, owner, at(0));
             let (id, session) = created.expect("random numbers");
             (id, session.revision)
         })
@@ -120,9 +121,11 @@ fn measure(sessions: usize) -> Vec<Row> {
     let store = Store::new(NonZeroUsize::new(sessions).expect("not zero"));
     let content = Content::new(&[b'x'; 200], "text/plain").expect("a short type");
     let mut known: Vec<(SessionId, Revision)> = Vec::with_capacity(sessions);
-    let create = |now| {
+    let mut number = 0;
+    let mut create = |now| {
+        number += 1;
         store
-            .create(content.clone(), Protocol::Msc3886, TTL, now)
+            .create(content.clone(), Protocol::Msc3886, TTL, owner(number), now)
             .expect("random numbers")
     };
 
@@ -173,6 +176,13 @@ fn measure(sessions: usize) -> Vec<Row> {
     }
     assert_eq!(store.counts().live, 0);
     vec![fill, read, write, evict, delete, create_again, sweep]
+}
+
+/// The owner of the session of this number: a hundred groups with ten groups
+/// each, and a tenth of the owners have two sessions.
+fn owner(number: usize) -> Owner {
+    let [wide, narrow, own] = [number % 100, number / 100 % 10, number - number % 10 / 9];
+    Owner([wide, narrow, own].map(|key| key as u64))
 }
 
 fn at(monotonic_ms: u64) -> Timestamp {

@@ -5,6 +5,7 @@ use super::*;
 use crate::http::{Decoder, Status};
 use crate::protocol::Concurrency;
 use crate::session::Content;
+use crate::store::Owner;
 
 fn api(capacity: usize) -> Api {
     let store = Arc::new(Store::new(NonZeroUsize::new(capacity).unwrap()));
@@ -21,7 +22,7 @@ fn a_refused_navigation_is_no_use_of_the_session() {
         let life = Duration::from_secs(60);
         api.context
             .store
-            .create(content, Protocol::Msc3886, life, now)
+            .create(content, Protocol::Msc3886, life, Owner::UNKNOWN, now)
     };
     let (older, _) = create(0).unwrap();
     let (newer, _) = create(0).unwrap();

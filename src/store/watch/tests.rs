@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::Protocol;
 use crate::session::Content;
-use crate::store::{MAX_WATCHES, Removed};
+use crate::store::{MAX_WATCHES, Owner, Removed};
 
 /// Counts how often it is woken.
 #[derive(Default)]
@@ -45,7 +45,7 @@ fn content() -> Content {
 
 fn create(store: &Store, now: u64) -> (SessionId, Revision) {
     let protocol = Protocol::Msc3886;
-    let created = store.create(content(), protocol, LIFETIME, at(now));
+    let created = store.create(content(), protocol, LIFETIME, Owner::UNKNOWN, at(now));
     let (id, session) = created.unwrap();
     (id, session.revision)
 }
@@ -156,6 +156,25 @@ fn a_watched_session_is_in_use() {
     assert!(!is_there(first));
 }
 
+#[test]
+fn a_watched_session_gives_way_to_a_smaller_owner_only_after_the_others() {
+    let store = store(3);
+    let first = create(&store, 0);
+    let second = create(&store, 1);
+    let third = create(&store, 2);
+    let _watches = [first, second].map(|(id, revision)| watch(&store, id, revision, 2));
+    let create_for = |owner: u64| {
+        let owner = Owner([owner, 1, 1]);
+        let made = store.create(content(), Protocol::Msc3886, LIFETIME, owner, at(3));
+        made.is_ok()
+    };
+    let is_there = |(id, _)| store.read(id, Concurrency::ETag, at(3)).is_some();
+    assert!(create_for(1));
+    assert!(is_there(first) && is_there(second) && !is_there(third));
+    // None holds two more than another now.
+    assert!(!create_for(1));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Watch(usize),
@@ -222,7 +241,7 @@ proptest! {
                     sessions.remove(index);
                 }
                 Step::Create => {
-                    let created = store.create(content(), Protocol::Msc3886, LIFETIME, at(now));
+                    let created = store.create(content(), Protocol::Msc3886, LIFETIME, Owner::UNKNOWN, at(now));
                     sessions.extend(created.map(|(id, session)| (id, session.revision)));
                 }
                 Step::Sweep => {
@@ -236,8 +255,8 @@ proptest! {
                 prop_assert_eq!(usize::from(!watch.is_pending()), count.get());
                 if watch.is_pending() {
                     let inner = store.lock();
-                    let session = inner.sessions.peek(id).and_then(Option::as_ref);
-                    prop_assert_eq!(session.map(|session| session.revision), Some(*revision));
+                    let entry = inner.sessions.peek(id).and_then(Option::as_ref);
+                    prop_assert_eq!(entry.map(|entry| entry.session.revision), Some(*revision));
                 }
             }
         }
