@@ -15,6 +15,8 @@ mod bystander;
 mod load;
 #[path = "attack/scenario.rs"]
 mod scenario;
+#[path = "attack/shares.rs"]
+mod shares;
 #[path = "attack/target.rs"]
 mod target;
 
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use attacks::ATTACKS;
 use scenario::run_scenario;
+use shares::{FLOODS, run_flood};
 use target::Target;
 
 /// How long each attack lasts.
@@ -39,6 +42,21 @@ fn the_innocent_notice_nothing() {
             found
                 .iter()
                 .map(|defect| format!("{}: {defect}", attack.name)),
+        );
+    }
+    assert!(defects.is_empty(), "{}", defects.join("\n"));
+}
+
+/// Whose share of the store is not used up signs in as if it were not full.
+#[test]
+fn people_sign_in_though_others_keep_the_store_full() {
+    let mut defects = Vec::new();
+    for flood in FLOODS {
+        let found = run_flood(flood, MOMENT).defects();
+        defects.extend(
+            found
+                .iter()
+                .map(|defect| format!("{}: {defect}", flood.name)),
         );
     }
     assert!(defects.is_empty(), "{}", defects.join("\n"));

@@ -14,6 +14,7 @@ mod bystander;
 mod fairness;
 mod load;
 mod scenario;
+mod shares;
 mod target;
 
 use std::env;
@@ -22,8 +23,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use attacks::{ATTACKS, Attack};
+use bystander::Tally;
 use load::Load;
 use scenario::{Outcome, run_scenario};
+use shares::{FLOODS, Flood, run_flood};
 use target::Target;
 
 /// Everything at once is not in the list: it is the list.
@@ -59,10 +62,50 @@ fn main() -> ExitCode {
         good &= row(ALL, &all, &arguments, &mut remarks);
     }
     println!();
+    good &= print_floods(&arguments, &mut remarks);
     for remark in remarks {
         println!("{remark}");
     }
     exit_code(good)
+}
+
+/// Prints the table of floods that keep the store full; whether nothing was
+/// wrong.
+fn print_floods(arguments: &Arguments, remarks: &mut Vec<String>) -> bool {
+    println!(
+        "{:<34} {:>8} {:>8} {:>5} {:>7} {:>7} {:>5}",
+        "a store kept full by", "finished", "refused", "lost", "p50, ms", "p99, ms", "MiB"
+    );
+    let before = remarks.len();
+    let chosen = |flood: &&Flood| flood.name.contains(&arguments.only);
+    for flood in FLOODS.iter().filter(chosen) {
+        let report = run_flood(flood, arguments.time);
+        let defects = report.defects();
+        remarks.extend(
+            defects
+                .iter()
+                .map(|defect| format!("{}: {defect}", flood.name)),
+        );
+        println!(
+            "{:<34} {:>8} {:>8} {:>5} {:>7} {:>7} {:>5.0}",
+            flood.name,
+            report.finished,
+            report.refused,
+            report.lost,
+            millis(&report.tally, 50),
+            millis(&report.tally, 99),
+            report.usage.peak.as_mib(),
+        );
+    }
+    println!();
+    remarks.len() == before
+}
+
+fn millis(tally: &Tally, percent: usize) -> String {
+    match tally.percentile(percent) {
+        Some(time) => format!("{:.2}", time.as_secs_f64() * 1e3),
+        None => "-".into(),
+    }
 }
 
 fn exit_code(good: bool) -> ExitCode {
@@ -151,10 +194,6 @@ fn row(name: &str, attacks: &[&Attack], arguments: &Arguments, remarks: &mut Vec
 }
 
 fn cells(outcome: &Outcome) -> String {
-    let millis = |percent| match outcome.tally.percentile(percent) {
-        Some(time) => format!("{:.2}", time.as_secs_f64() * 1e3),
-        None => "-".into(),
-    };
     let threads = match outcome.usage.threads {
         Some((least, most)) if least == most => most.to_string(),
         Some((least, most)) => format!("{least}-{most}"),
@@ -166,8 +205,8 @@ fn cells(outcome: &Outcome) -> String {
         tally.ok,
         tally.failed,
         tally.reopened,
-        millis(50),
-        millis(99),
+        millis(tally, 50),
+        millis(tally, 99),
         outcome.usage.peak.as_mib(),
         threads,
     )

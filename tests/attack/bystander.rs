@@ -31,7 +31,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn note(&mut self, result: &Result<(), String>, latency: Duration) {
+    pub(crate) fn note(&mut self, result: &Result<(), String>, latency: Duration) {
         match result {
             Ok(()) => {
                 self.ok += 1;
@@ -315,7 +315,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn expect(self, status: u16) -> Result<Self, String> {
+    pub(crate) fn expect(self, status: u16) -> Result<Self, String> {
         if self.status == status {
             return Ok(self);
         }

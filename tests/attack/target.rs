@@ -37,10 +37,16 @@ impl Target {
     /// Starts ours with its defaults, but every peer is judged by its own
     /// address: only [`PROXY`] speaks for others.
     pub(crate) fn ours(descriptors: Option<u32>) -> Self {
+        Self::with_flags(descriptors, &[])
+    }
+
+    /// The same, but for these flags.
+    pub(crate) fn with_flags(descriptors: Option<u32>, flags: &[&str]) -> Self {
         let limit = descriptors.map(|count| format!("ulimit -n {count}"));
         let mut command = limited(limit.as_deref(), Path::new(&program()));
         command.args(["--listen", "127.0.0.1:0"]);
         command.args(["--trusted-proxy", &PROXY.to_string()]);
+        command.args(flags);
         let daemon = Daemon::spawn(command);
         let SocketAddr::V4(server) = daemon.address else {
             panic!("{} is none of IPv4", daemon.address);
