@@ -35,23 +35,28 @@ class Connection:
         return self.answer(method)
 
     def answer(self, method="GET"):
-        first = self.stream.readline()
-        if not first:
-            raise ConnectionError("closed instead of answered")
-        status = int(first.split()[1])
-        fields = []
-        length = 0
-        while (line := self.stream.readline()) not in (b"\r\n", b""):
-            name, value = line.decode().split(":", 1)
-            fields.append((name, value.strip()))
-            if name.lower() == "content-length":
-                length = int(value)
-        bodiless = status in (204, 304) or method == "HEAD"
-        return Answer(status, fields, b"" if bodiless else self.stream.read(length))
+        return read(self.stream, method)
 
     def close(self):
         self.stream.close()
         self.socket.close()
+
+
+def read(stream, method="GET"):
+    """The answer that a stream begins with."""
+    first = stream.readline()
+    if not first:
+        raise ConnectionError("closed instead of answered")
+    status = int(first.split()[1])
+    fields = []
+    length = 0
+    while (line := stream.readline()) not in (b"\r\n", b""):
+        name, value = line.decode().split(":", 1)
+        fields.append((name, value.strip()))
+        if name.lower() == "content-length":
+            length = int(value)
+    bodiless = status in (204, 304) or method == "HEAD"
+    return Answer(status, fields, b"" if bodiless else stream.read(length))
 
 
 def request(method, path, body=None, **fields):

@@ -1,5 +1,6 @@
 """The figures as tables of plain text."""
 
+import re
 from statistics import median
 
 # wrk had no time left, so that the server could have done more.
@@ -140,6 +141,26 @@ def workers(figures):
         [number, f"{middle(c, 'cpu'):.2f}", f"{middle(c, 'rate'):.0f}", f"{middle(c, 'p99'):.2f}"]
         for number, c in figures.items()
     ])  # fmt: skip
+
+
+def delivery(rows):
+    heads = ["server", "sign-ins at once", "p50, ms", "p99, ms", "requests", "CPU, ms", "load's core"]
+    table("From a PUT to the answer that the other device polls for; requests and CPU a sign-in", heads, [
+        [title, cost["at once"], f"{cost['p50']:.2f}", f"{cost['p99']:.2f}", f"{cost['requests']:.1f}",
+         f"{cost['cpu']:.2f}", f"{cost['load']:.0%}"]
+        for title, cost in rows
+    ])  # fmt: skip
+
+
+SIGN_INS = r"(.+): from scan to signed in, (\d+) sign-ins: median (.+) s, (.+) to (.+) s"
+
+
+def sign_ins(printed):
+    """Of what tests/bench/sign-ins has collected; the medians."""
+    rows = re.findall(SIGN_INS, printed)
+    heads = ["server", "sign-ins", "median, s", "least", "most"]
+    table(f"From scan to secrets, real clients and a real Synapse; {printed.splitlines()[0]}", heads, rows)
+    return {title: float(middle) for title, _, middle, _, _ in rows}
 
 
 def paper(mix, meeting, factor):
