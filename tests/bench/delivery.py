@@ -23,10 +23,9 @@ TEXT = {"Content_Type": "text/plain"}
 # and need not be waited for one by one.
 ALONE, SOME, MANY = (1, 20, 0.1), (20, 1, 0.1), (500, 1, 2)
 FEWER = {ALONE: (1, 3, 0.1), MANY: (100, 1, 0.5)}
-OFF = ("--long-poll", "0s")
 POINTS = [
-    ("ours", ALONE, ()), ("floor", ALONE, ()), ("ours", MANY, ()), ("floor", MANY, ()),
-    ("ours", SOME, OFF), ("ours", MANY, OFF), ("predecessor", SOME, ()), ("synapse", SOME, ()),
+    ("holding", ALONE), ("floor", ALONE), ("holding", MANY), ("floor", MANY),
+    ("ours", SOME), ("ours", MANY), ("predecessor", SOME), ("synapse", SOME),
 ]  # fmt: skip
 
 
@@ -140,9 +139,9 @@ async def run(server, at_once, in_turn, pause):
     return seen
 
 
-def cost(peer, cores, at_once, in_turn, pause, more):
+def cost(peer, cores, at_once, in_turn, pause):
     """The delays in milliseconds, and what one sign-in cost."""
-    with peers.Server(peer, cores.server, more=more) as server, process.on(cores.load):
+    with peers.Server(peer, cores.server) as server, process.on(cores.load):
         begin, own, before = time.monotonic(), time.process_time(), process.cpu(server.pids)
         seen = asyncio.run(run(server, at_once, in_turn, pause))
         spent = process.cpu(server.pids) - before

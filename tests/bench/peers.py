@@ -140,11 +140,13 @@ def install(tools):
         "install", *missing, cwd=ROOT)  # fmt: skip
 
 
-def ours(name="ours", title="rendezvousd", program=None):
+def ours(name="ours", title="rendezvousd", program=None, long_poll="0s"):
+    """rendezvousd, which answers polls at once as the others do, unless told otherwise."""
+
     def arguments(port, sessions):
         address = f"127.0.0.1:{port}"
         return ["--listen", address, "--ttl", "1h", "--max-entries", str(sessions),
-                "--log-level", "off"]  # fmt: skip
+                "--log-level", "off", "--long-poll", long_poll]  # fmt: skip
 
     program = program or TARGET / "release/rendezvousd"
     return Peer(name, title, program, arguments, TAGGED | {"json"})
