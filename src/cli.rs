@@ -47,12 +47,12 @@ pub struct Flags {
     #[argh(option, arg_name = "network")]
     pub trusted_proxy: Vec<TrustedProxy>,
 
-    /// life of a MSC3886 session after its last write, 1s to 1day, default
+    /// life of an MSC3886 session after its last write, 1s to 1day, default
     /// 60s
     #[argh(option, arg_name = "time", default = "Ttl::default()")]
     pub ttl: Ttl,
 
-    /// life of a MSC4108 or MSC4388 session, 2m to 5m, default 5m
+    /// life of an MSC4108 or MSC4388 session, 2m to 5m, default 5m
     #[argh(option, arg_name = "time", default = "SignInTtl::default()")]
     pub sign_in_ttl: SignInTtl,
 
@@ -65,8 +65,8 @@ pub struct Flags {
     #[argh(option, arg_name = "size", default = "PayloadSize::default()")]
     pub max_bytes: PayloadSize,
 
-    /// most sessions held, up to 100000; a newer one takes the place of the
-    /// least recently used; default 10000
+    /// most sessions held, up to 100000; a newer one takes the place of one of
+    /// the network that holds most; default 10000
     #[argh(option, arg_name = "number", default = "UpTo(10_000)")]
     pub max_entries: UpTo<MAX_ENTRIES>,
 
@@ -104,7 +104,7 @@ pub struct Flags {
     #[argh(option, arg_name = "path")]
     pub state_file: Option<PathBuf>,
 
-    /// have no page that checks the rendezvous, at /check below --prefix
+    /// do not serve the check page, at /check below --prefix
     #[argh(switch)]
     pub no_check_page: bool,
 

@@ -77,7 +77,7 @@ fn check(flags: &Flags) -> Result<(), StartError> {
     let listeners = flags.listen.len().max(1);
     let settings = service::server_settings(flags, listeners, has_admin_port);
     service::log_limits(flags, &settings, has_admin_port);
-    info!("these flags are right");
+    info!("these flags are valid");
     Ok(())
 }
 

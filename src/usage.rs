@@ -5,8 +5,8 @@ pub(crate) fn explain(error: &str, help: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     if let Some(word) = line.strip_prefix("Unrecognized argument: ") {
         return match nearest(word, help) {
-            Some(flag) => format!("{word} is no flag; did you mean {flag}?"),
-            None => format!("{word} is no flag; --help lists all"),
+            Some(flag) => format!("unknown flag {word}; did you mean {flag}?"),
+            None => format!("unknown flag {word}; --help lists all"),
         };
     }
     let twice = line.ends_with(": duplicate values provided");

@@ -110,14 +110,14 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--state-file", "/run/a", "--state-file=/run/b"],
             &["--state-file is given twice", "systemd units"],
         ),
-        (&["--speed", "9"], &["--speed is no flag", "--help"]),
+        (&["--speed", "9"], &["unknown flag --speed", "--help"]),
         (
             &["--lisen", "x"],
-            &["--lisen is no flag; did you mean --listen?"],
+            &["unknown flag --lisen; did you mean --listen?"],
         ),
         (&["-admin", "x"], &["did you mean --admin?"]),
         (&["--state=/x"], &["did you mean --state-file?"]),
-        (&["serve"], &["serve is no flag"]),
+        (&["serve"], &["unknown flag serve"]),
     ] {
         let output = run(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
@@ -225,7 +225,7 @@ fn a_check_says_what_a_start_says_and_serves_nothing() {
         let text = String::from_utf8(output.stderr).unwrap();
         let mut checked = without_times(text.lines().map(str::to_owned));
         let last = checked.pop().unwrap();
-        assert!(last.ends_with("these flags are right"), "{last}");
+        assert!(last.ends_with("these flags are valid"), "{last}");
         let daemon = Daemon::start(&[flags, &["--long-poll", "10s"]].concat());
         let mut start = without_times(daemon.start.iter().cloned());
         start.pop();
