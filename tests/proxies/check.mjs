@@ -9,11 +9,10 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync } from "node:fs";
-import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect } from "node:net";
 
-import { Device } from "./client.mjs";
+import { proxiesOf, conclude, line, metric } from "./checks.mjs";
 import { tagged, transactions } from "./flows.mjs";
 
 const unstable = "/_matrix/client/unstable";
@@ -52,35 +51,14 @@ const behaviours = {
 };
 
 const [directory, program, port, ...arguments_] = process.argv.slice(2);
-const proxies = arguments_.map((argument, at) => {
-    const [name, variant, port] = argument.split(":");
-    const title = `${name} ${variant}`;
-    const device = (number) => new Device(Number(port), `198.18.${at + 1}.${number}`);
-    const token = variant === "auth" && { authorization: "Bearer of a user" };
-    return { title, variant, device, token, ...behaviours[title] };
+const proxies = proxiesOf(arguments_).map((proxy) => {
+    const token = proxy.variant === "auth" && { authorization: "Bearer of a user" };
+    return { ...proxy, token, ...behaviours[proxy.title] };
 });
-
-let [held, failed] = [0, 0];
 
 /** Runs a check behind all proxies, or those of a variant, at the same time. */
 async function check(what, run, only = () => true) {
-    const line = async (proxy) => {
-        const devices = [];
-        const device = (number) => {
-            devices.push(proxy.device(number));
-            return devices.at(-1);
-        };
-        try {
-            const said = await run({ ...proxy, device });
-            console.log(`ok     ${proxy.title.padEnd(16)} ${what}${said ? `: ${said}` : ""}`);
-            held++;
-        } catch (error) {
-            console.log(`FAILED ${proxy.title.padEnd(16)} ${what}: ${error.stack}`);
-            failed++;
-        }
-        devices.forEach((device) => device.close());
-    };
-    await Promise.all(proxies.filter(only).map(line));
+    await Promise.all(proxies.filter(only).map((proxy) => line(proxy, what, run)));
 }
 
 /// The server
@@ -114,11 +92,7 @@ async function start() {
 }
 
 /** How many connections it has accepted. */
-async function accepted() {
-    const [answer] = await once(get({ socketPath: `${directory}/admin`, path: "/metrics" }), "response");
-    const metrics = (await answer.toArray()).join("");
-    return Number(/^rendezvousd_connections_accepted_total (\d+)$/m.exec(metrics)[1]);
-}
+const accepted = () => metric(directory, "rendezvousd_connections_accepted_total");
 
 async function stop() {
     const ended = once(server, "exit");
@@ -359,5 +333,4 @@ await checkWhoMayCreate();
 await checkRestart();
 await Promise.all([checkSlowBodies(), checkIdleMinute()]);
 await stop();
-console.log(`${held} checks held, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+conclude("checks");

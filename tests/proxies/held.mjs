@@ -8,13 +8,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { get } from "node:http";
 import { connect as connectHttp2, constants } from "node:http2";
 import { connect as connectTcp } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 
-import { Device, host } from "./client.mjs";
+import { proxiesOf, conclude, line, metric } from "./checks.mjs";
+import { host } from "./client.mjs";
 
 const message = "news ".padEnd(300, "payload ");
 const plain = { "content-type": "text/plain" };
@@ -49,31 +49,7 @@ const behaviours = {
 };
 
 const [directory, program, port, ...arguments_] = process.argv.slice(2);
-const proxies = arguments_.map((argument, at) => {
-    const [name, variant, port] = argument.split(":");
-    const title = `${name} ${variant}`;
-    const device = (number) => new Device(Number(port), `198.18.${at + 1}.${number}`);
-    return { title, device, ...behaviours[title] };
-});
-
-let [held, failed] = [0, 0];
-
-async function line(proxy, what, run) {
-    const devices = [];
-    const device = (number) => {
-        devices.push(proxy.device(number));
-        return devices.at(-1);
-    };
-    try {
-        const said = await run({ ...proxy, device });
-        console.log(`ok     ${proxy.title.padEnd(16)} ${what}${said ? `: ${said}` : ""}`);
-        held++;
-    } catch (error) {
-        console.log(`FAILED ${proxy.title.padEnd(16)} ${what}: ${error.stack}`);
-        failed++;
-    }
-    devices.forEach((device) => device.close());
-}
+const proxies = proxiesOf(arguments_).map((proxy) => ({ ...proxy, ...behaviours[proxy.title] }));
 
 /** Runs a check behind one proxy after the other, so that counts are its own. */
 async function check(what, run) {
@@ -96,23 +72,15 @@ setTimeout(() => {
     process.exit(1);
 }, 250_000).unref();
 
-/** The value of a series. */
-async function metric(series) {
-    const [answer] = await once(get({ socketPath: `${directory}/admin`, path: "/metrics" }), "response");
-    const text = (await answer.toArray()).join("");
-    const found = text.split("\n").find((line) => line.startsWith(`${series} `));
-    assert.ok(found, series);
-    return Number(found.split(" ")[1]);
-}
-
-const ended = (reason) => metric(`rendezvousd_held_polls_total{reason="${reason}"}`);
-const accepted = () => metric("rendezvousd_connections_accepted_total");
+const counted = (series) => metric(directory, series);
+const ended = (reason) => counted(`rendezvousd_held_polls_total{reason="${reason}"}`);
+const accepted = () => counted("rendezvousd_connections_accepted_total");
 
 /** Waits until so many polls are held. */
 async function untilHeld(count) {
     let now;
     for (let tries = 0; tries < 1000; tries++) {
-        now = await metric('rendezvousd_connections{state="held"}').catch(() => undefined);
+        now = await counted('rendezvousd_connections{state="held"}').catch(() => undefined);
         if (now === count) return;
         await sleep(10);
     }
@@ -267,5 +235,4 @@ await checkPartings();
 await checkLongest();
 server.kill("SIGTERM");
 assert.deepEqual(await once(server, "exit"), [0, null]);
-console.log(`${held} checks of held polls held, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+conclude("checks of held polls");
