@@ -6,7 +6,7 @@ mod metrics;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Client, Daemon, PATIENCE, program};
+use common::{Answer, Client, Daemon, PATIENCE, manual_entries, program};
 use metrics::Metrics;
 use rendezvousd::api::{MSC3886_PATH, MSC4388_PATH};
 use rustix::process::Signal;
@@ -23,15 +23,8 @@ use rustix::process::Signal;
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
-fn port(daemon: &Daemon) -> SocketAddr {
-    let said = " admin port on http://";
-    let mut lines = daemon.start.iter();
-    let address = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
-    address.unwrap_or_else(|| panic!("no admin port: {:?}", daemon.start))
-}
-
 fn ask(daemon: &Daemon, method: &str, path: &str) -> Answer {
-    let stream = TcpStream::connect(port(daemon)).unwrap();
+    let stream = TcpStream::connect(daemon.admin()).unwrap();
     Client::new(stream).request(method, path, &[], "")
 }
 
@@ -51,12 +44,8 @@ fn the_manual_explains_every_metric() {
     let types = types.filter_map(|line| line.strip_prefix("# TYPE "));
     let mut served: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
     assert!(served.len() > 15, "{served:?}");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/rendezvousd.8");
-    let manual = std::fs::read_to_string(path).unwrap();
-    let section = manual.split("\n.SH METRICS\n").nth(1).unwrap();
-    let section = section.split("\n.SH ").next().unwrap();
-    let entries = section.split("\n.TP\n").skip(1);
-    let heads = entries.map(|entry| entry.lines().next().unwrap());
+    let entries = manual_entries("METRICS");
+    let heads = entries.iter().map(|entry| entry.lines().next().unwrap());
     let mut explained: Vec<&str> = heads
         .filter(|head| head.starts_with(".I"))
         .flat_map(|head| head.split(' ').skip(1))
@@ -534,7 +523,7 @@ fn slow_and_strange_peers_delay_no_others() {
     ]
     .repeat(8)
     {
-        let mut peer = TcpStream::connect(port(&daemon)).unwrap();
+        let mut peer = TcpStream::connect(daemon.admin()).unwrap();
         peer.write_all(bytes).unwrap();
         peers.push(peer);
         assert_healthy(&daemon);
@@ -545,7 +534,7 @@ fn slow_and_strange_peers_delay_no_others() {
 #[test]
 fn a_request_with_a_body_is_refused_and_one_without_may_be_followed_by_more() {
     let daemon = Daemon::start(&ADMIN);
-    let connect = || Client::new(TcpStream::connect(port(&daemon)).unwrap());
+    let connect = || Client::new(TcpStream::connect(daemon.admin()).unwrap());
     let mut kept = connect();
     for path in ["/metrics", "/health", "/metrics"] {
         assert_eq!(kept.request("GET", path, &[], "").status, 200);
@@ -582,12 +571,12 @@ fn a_request_with_a_body_is_refused_and_one_without_may_be_followed_by_more() {
 #[test]
 fn no_other_host_is_served_and_no_web_page() {
     let daemon = Daemon::start(&ADMIN);
-    let mut client = Client::new(TcpStream::connect(port(&daemon)).unwrap());
+    let mut client = Client::new(TcpStream::connect(daemon.admin()).unwrap());
     let mut ask = |fields: &str| {
         client.send(format!("GET /metrics HTTP/1.1\r\n{fields}\r\n").as_bytes());
         client.answer(false).unwrap().status
     };
-    let host = format!("Host: {}\r\n", port(&daemon));
+    let host = format!("Host: {}\r\n", daemon.admin());
     assert_eq!(ask(&host), 200);
     assert_eq!(ask("Host: [::1]:1\r\n"), 200);
     assert_eq!(ask("Host: rebound.example\r\n"), 403);
@@ -653,7 +642,7 @@ fn aborted_bodies_and_dead_scrapers_cost_neither_memory_nor_threads_nor_pings() 
     let path = std::env::temp_dir().join(format!("rendezvousd-pings-{}", std::process::id()));
     let (daemon, pings) = watched(&path);
     let threads = status(&daemon, "Threads");
-    let connect = || TcpStream::connect(port(&daemon)).unwrap();
+    let connect = || TcpStream::connect(daemon.admin()).unwrap();
     for (count, length) in [(40, 16 << 20), (1_100, 17_000_000)] {
         let mut held = VecDeque::new();
         let head = format!(
@@ -696,7 +685,7 @@ fn a_flood_leaves_the_public_side_its_file_descriptors() {
     command.args(["-c", &format!("ulimit -n 102 && exec {program} {flags}")]);
     let daemon = Daemon::spawn(command);
     let held: Vec<TcpStream> = (0..100)
-        .map(|_| TcpStream::connect(port(&daemon)).unwrap())
+        .map(|_| TcpStream::connect(daemon.admin()).unwrap())
         .collect();
     assert_healthy(&daemon);
     let open = scrape(&daemon).get("process_open_fds");
@@ -716,7 +705,7 @@ fn its_memory_is_in_the_printed_sum_and_a_kept_connection_is_no_obstacle_to_a_st
         start.contains(", admin port 4.7 MiB, the program"),
         "{start}"
     );
-    let mut kept = Client::new(TcpStream::connect(port(&daemon)).unwrap());
+    let mut kept = Client::new(TcpStream::connect(daemon.admin()).unwrap());
     assert_eq!(kept.request("GET", "/metrics", &[], "").status, 200);
     daemon.signal(Signal::TERM);
     let (lines, status) = daemon.wait();

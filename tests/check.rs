@@ -9,7 +9,7 @@ use std::str;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{Answer, Daemon};
+use common::{Answer, Daemon, manual_entries};
 
 /// What a browser sends that goes to an address.
 const NAVIGATION: [(&str, &str); 4] = [
@@ -371,12 +371,9 @@ fn the_manual_explains_every_line() {
     let mut titles = quoted(answer.text(), " line('");
     titles.extend(quoted(answer.text(), " step('"));
     assert!(titles.len() > 18, "{titles:?}");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/rendezvousd.8");
-    let manual = std::fs::read_to_string(path).unwrap();
-    let section = manual.split("\n.SH \"CHECK PAGE\"\n").nth(1).unwrap();
-    let section = section.split("\n.SH ").next().unwrap();
-    let entries = section.split("\n.TP\n").skip(1);
+    let entries = manual_entries("\"CHECK PAGE\"");
     let mut explained: Vec<&str> = entries
+        .iter()
         .flat_map(|entry| entry.lines().next().unwrap().split(", "))
         .collect();
     titles.sort_unstable();

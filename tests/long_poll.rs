@@ -4,7 +4,7 @@ mod common;
 #[path = "common/metrics.rs"]
 mod metrics;
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,26 +23,18 @@ const LONG: [&str; 2] = ["--long-poll", "25s"];
 /// of a change when their time is over.
 const NOT_WOKEN: Duration = Duration::from_secs(18);
 
-/// A daemon, and its admin port.
 struct Fixture {
     daemon: Daemon,
-    admin: SocketAddr,
 }
 
 impl Fixture {
     fn start(flags: &[&str]) -> Self {
         let daemon = Daemon::start(&[flags, &["--admin", "127.0.0.1:0"]].concat());
-        let said = " admin port on http://";
-        let mut lines = daemon.start.iter();
-        let admin = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
-        Self {
-            admin: admin.expect("an admin port"),
-            daemon,
-        }
+        Self { daemon }
     }
 
     fn metrics(&self) -> Metrics {
-        let stream = TcpStream::connect(self.admin).unwrap();
+        let stream = TcpStream::connect(self.daemon.admin()).unwrap();
         let answer = Client::new(stream).request("GET", "/metrics", &[], "");
         Metrics::read(answer.text())
     }

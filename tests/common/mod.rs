@@ -101,6 +101,14 @@ impl Daemon {
         }
     }
 
+    /// The address of its admin port, which the flags must ask for.
+    pub fn admin(&self) -> SocketAddr {
+        let said = " admin port on http://";
+        let mut lines = self.start.iter();
+        let address = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
+        address.unwrap_or_else(|| panic!("no admin port: {:?}", self.start))
+    }
+
     /// A new connection.
     pub fn connect(&self) -> Client {
         Client::new(TcpStream::connect(self.address).expect("a connection"))
@@ -156,6 +164,16 @@ impl Drop for Daemon {
             thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// A section of the manual page: its entries, each without its `.TP`.
+pub fn manual_entries(section: &str) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/rendezvousd.8");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let rest = manual.split(&format!("\n.SH {section}\n")).nth(1).unwrap();
+    let section = rest.split("\n.SH ").next().unwrap();
+    let entries = section.split("\n.TP\n").skip(1);
+    entries.map(str::to_owned).collect()
 }
 
 /// One connection.
