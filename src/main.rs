@@ -42,7 +42,8 @@ fn fail(error: &StartError) -> ExitCode {
 /// Serves until a signal says to stop.
 fn serve(flags: &Flags) -> Result<(), StartError> {
     logging::start(flags.log_level);
-    // Before anything is opened, so that no file descriptor of ours is taken for one passed on.
+    // Before anything is opened, so that no file descriptor of ours is taken for
+    // one passed on.
     let inherited = Sockets::inherited().map_err(StartError::InheritedSockets)?;
     let signals = StopSignals::catch().map_err(StartError::Signals)?;
     let sockets = listen(flags, inherited)?;

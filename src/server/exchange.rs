@@ -164,13 +164,13 @@ impl Exchange {
             |request| {
                 let persistence = persistence(request, *stopping);
                 let waker = || holding.waker(&counters.connections);
-                let at_once = at_once || request.head.method == Method::Head;
+                let head = request.head.method == Method::Head;
+                let at_once = at_once || head;
                 let answer = caught(&**handler, counters, || {
                     handler.respond(request, peer, &|| (!at_once).then(waker).flatten())
                 });
                 match answer {
                     Answer::Response(response) => {
-                        let head = request.head.method == Method::Head;
                         response.write(head, persistence, date, output);
                         Completed::Answered(persistence)
                     }

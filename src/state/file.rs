@@ -17,7 +17,8 @@ use crate::clock::Timestamp;
 use crate::store::Store;
 
 /// Writes all that live at `now` to a file that only its owner may read, in
-/// place of what is there; if they do not fit, the most recently used that do. The store is locked meanwhile.
+/// place of what is there; if they do not fit, the most recently used that do.
+/// The store is locked meanwhile.
 ///
 /// # Errors
 /// What the system says; what was there is there still.

@@ -4,34 +4,35 @@ use super::lists::{NONE, Number};
 use super::owners::{LEVELS, Owner, Owners, ROOT};
 use crate::session::SessionId;
 
-/// Whose least recently used session may be evicted for a new one.
+/// Whose least recently used session may be evicted for one that an owner
+/// creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Candidate {
     /// That of the owner at this node, in use or not: the owner, or a group
-    /// that it is in, holds more than the newcomer's will.
+    /// that it is in, holds more than the creating owner's will.
     Heavier(Number),
-    /// That of the newcomer, at this node, unless it is in use.
+    /// That of the creating owner, at this node, unless it is in use.
     Own(Number),
-    /// One of the newcomer's siblings in this tier, at this level, unless it is
-    /// in use: each holds one.
+    /// One of the creating owner's siblings in this tier, at this level, unless
+    /// it is in use: each holds one.
     Siblings(Number, usize),
     /// That of all owners, unless it is in use: each holds one.
     Any,
 }
 
 impl Owners {
-    /// Whose session may be evicted for a new one of `newcomer`; there must be
+    /// Whose session may be evicted for a new one of `owner`; there must be
     /// sessions.
     ///
-    /// On the newcomer's path, the heaviest at each level is compared with the
-    /// newcomer's own, and gives way if it holds more than that will: at least
-    /// two more than it does now. So nobody who holds their share or less gives
+    /// On the owner's path, the heaviest node at each level is compared with the
+    /// owner's, and gives way if it holds more than that will: at least two more
+    /// than it does now. So nobody who holds their share or less gives
     /// way, where the root's share is all sessions, and that of a child the
     /// parent's share divided by the number of children: the heaviest holds
     /// more than the average, and so does the heaviest child of it.
-    pub(super) fn candidate(&self, newcomer: Owner) -> Candidate {
+    pub(super) fn candidate(&self, owner: Owner) -> Candidate {
         let mut node = ROOT;
-        for (level, key) in newcomer.0.into_iter().enumerate() {
+        for (level, key) in owner.0.into_iter().enumerate() {
             let heaviest = self.heaviest(node);
             let own = self.child(node, key);
             let will_hold = match own {

@@ -188,7 +188,8 @@ impl Store {
     }
 
     /// Ends sessions that have expired, at most `limit` of them, and adds them
-    /// to `gone`, which has room for it; false when no more are left. The limit and [`SWEEP_BYTES`] bound how long the lock is held.
+    /// to `gone`, which has room for it; false when no more are left. The limit
+    /// and [`SWEEP_BYTES`] bound how long the lock is held.
     pub fn sweep(&self, now: Timestamp, limit: usize, gone: &mut Vec<Removed>) -> bool {
         let (mut inner, now) = self.enter(now);
         let mut bytes = 0;
