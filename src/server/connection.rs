@@ -150,9 +150,7 @@ impl<T: Transport> Connection<T> {
     /// closed in favour of others.
     pub fn release<H: Handler>(&mut self, context: &mut Context<H>) {
         if self.state == State::Held {
-            context.output.clear();
-            let reason = Some(ReleaseReason::Closing);
-            self.exchange.poll_held(reason, context);
+            self.respond_to_held(Some(ReleaseReason::Closing), context);
             // It is closed whether or not the peer takes it.
             let _ = self.stream.send(&mut context.output);
         }
@@ -247,9 +245,23 @@ impl<T: Transport> Connection<T> {
                 .is_some_and(|until| context.now >= until)
                 .then_some(ReleaseReason::Timeout)
         };
+        let batch = self.respond_to_held(reason, context);
+        self.deliver(batch, context)
+    }
+
+    fn respond_to_held<H: Handler>(
+        &mut self,
+        reason: Option<ReleaseReason>,
+        context: &mut Context<H>,
+    ) -> Batch {
         context.output.clear();
         let batch = self.exchange.poll_held(reason, context);
-        self.deliver(batch, context)
+        if batch != Batch::Held {
+            // Before the peer has the response: what it then asks or looks at
+            // must not find this request still counted.
+            self.phase.set(Phase::Sending);
+        }
+        batch
     }
 
     /// Sends a batch of output, and decides what comes next.

@@ -1,11 +1,12 @@
 //! Requests that are held.
 
+use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::task::Waker;
 
 use super::*;
 use crate::http::{HeldRequest, ReleaseReason};
-use crate::metrics::Phase;
+use crate::metrics::{Counters, Phase};
 
 /// Holds requests for `/hold` until there is news, and those for `/brief` no
 /// longer than [`BRIEF`].
@@ -380,4 +381,68 @@ fn wake_ups_for_one_request_do_not_end_the_next() {
     fixture.mailbox.wake(Some("news"));
     assert_eq!(answer(&mut stream).1, "news");
     fixture.server.stop();
+}
+
+/// A stream that brings one request, and counts the held ones as it sends.
+struct Observer {
+    request: Option<String>,
+    counters: Arc<Counters>,
+    held: Vec<u64>,
+}
+
+impl Read for Observer {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let request = self.request.take().ok_or(ErrorKind::WouldBlock)?;
+        request.as_bytes().read(into)
+    }
+}
+
+impl Write for Observer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held
+            .push(self.counters.connections.in_phase(Phase::Held));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Observer {
+    fn finish(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A client that has its response may look at the count, or be refused another
+/// hold because of it.
+#[test]
+fn a_request_is_not_counted_as_held_once_its_response_is_sent() {
+    let releases: [fn(&Mailbox, &mut Connection<Observer>, &mut Context<Mailbox>); 3] = [
+        |mailbox, connection, context| {
+            mailbox.wake(Some("news"));
+            connection.drive(context);
+        },
+        |_, connection, context| {
+            context.stopping = true;
+            connection.drive(context);
+        },
+        |_, connection, context| connection.release(context),
+    ];
+    for release in releases {
+        let (mailbox, counters) = (Arc::<Mailbox>::default(), Arc::<Counters>::default());
+        let mut context = Context::new(Arc::clone(&mailbox), Arc::clone(&counters), calm());
+        let stream = Observer {
+            request: Some(get("/hold")),
+            counters: Arc::clone(&counters),
+            held: Vec::new(),
+        };
+        let mut connection = Connection::new(stream, Peer::Local, &context);
+        connection.mark_readable();
+        while connection.drive(&mut context) == Next::Reschedule {}
+        assert_eq!(counters.connections.in_phase(Phase::Held), 1);
+        release(&mailbox, &mut connection, &mut context);
+        assert_eq!(connection.stream().held, [0]);
+    }
 }
