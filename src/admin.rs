@@ -86,10 +86,6 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-        0
-    }
-
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, _: WakerSource<'_>) -> Answer {
         self.response(&request.head, peer).into()
     }
@@ -156,9 +152,6 @@ mod tests {
     fn watched() -> (Admin, Server) {
         struct Silent;
         impl Handler for Silent {
-            fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-                0
-            }
             fn respond(&self, _: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
                 Response::new(204, "").into()
             }
@@ -178,7 +171,7 @@ mod tests {
     fn status(admin: &Admin, request: &str, peer: Peer) -> u16 {
         let mut decoder = Decoder::default();
         decoder.push(request.as_bytes());
-        match decoder.step(|_| 0, |request| admin.response(&request.head, peer)) {
+        match decoder.step(|request| Ok(admin.response(&request.head, peer))) {
             Ok(Status::Complete(response)) => response.status.0,
             _ => panic!("no request: {request:?}"),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::admin::Admin;
 use crate::api::Api;
 use crate::client::Peer;
-use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
+use crate::http::{Answer, Handler, Rejection, Request, Response, WakerSource};
 
 /// The handler of either port: one type, so that the server's code is in the
 /// binary once.
@@ -18,13 +18,6 @@ pub enum Port {
 }
 
 impl Handler for Port {
-    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
-        match self {
-            Self::Public(api) => api.body_limit(head),
-            Self::Admin(admin) => admin.body_limit(head),
-        }
-    }
-
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         match self {
             Self::Public(api) => api.respond(request, peer, waker),

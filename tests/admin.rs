@@ -532,38 +532,36 @@ fn slow_and_strange_peers_delay_no_others() {
 }
 
 #[test]
-fn a_request_with_a_body_is_refused_and_one_without_may_be_followed_by_more() {
+fn bodies_are_not_read_and_end_the_connection_unless_they_are_there() {
     let daemon = Daemon::start(&ADMIN);
     let connect = || Client::new(TcpStream::connect(daemon.admin()).unwrap());
     let mut kept = connect();
     for path in ["/metrics", "/health", "/metrics"] {
         assert_eq!(kept.request("GET", path, &[], "").status, 200);
     }
-    assert_eq!(kept.request("POST", "/metrics", &[], "").status, 405);
-    for (body, status) in [
-        ("Content-Length: 1\r\n\r\na", 413),
-        ("Content-Length: 16777216\r\n\r\n", 413),
-        ("Content-Length: 18446744073709551615\r\n\r\n", 413),
-        ("Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 413),
+    for body in ["", "some"] {
+        assert_eq!(kept.request("POST", "/metrics", &[], body).status, 405);
+    }
+    for (method, framing, status) in [
+        ("GET", "Content-Length: 16777216", 200),
+        ("POST", "Content-Length: 16777216", 405),
+        ("POST", "Content-Length: 18446744073709551615", 405),
+        ("POST", "Transfer-Encoding: chunked", 405),
         (
-            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+            "GET",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0",
             400,
         ),
     ] {
-        for method in ["GET", "POST"] {
-            let mut client = connect();
-            client.send(
-                format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\n{body}").as_bytes(),
-            );
-            let refused = client.answer(false).unwrap();
-            assert_eq!(refused.status, status, "{method} {body}");
-            assert_eq!(refused.field("Connection"), Some("close"));
-            assert_eq!(
-                refused.field("Content-Type"),
-                Some("text/plain; charset=utf-8")
-            );
-            assert!(client.is_closed());
-        }
+        let mut client = connect();
+        let head = format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
+        client.send(head.as_bytes());
+        let refused = client.answer(false).unwrap();
+        assert_eq!(refused.status, status, "{method} {framing}");
+        assert_eq!(refused.field("Connection"), Some("close"));
+        let media_type = refused.field("Content-Type").unwrap_or_default();
+        assert!(media_type.starts_with("text/plain; "), "{media_type}");
+        assert!(client.is_closed());
     }
     assert_eq!(kept.request("GET", "/health", &[], "").status, 200);
 }

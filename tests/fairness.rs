@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::raise_fd_limit;
 use rendezvousd::client::{Peer, TrustedProxies};
-use rendezvousd::http::{Answer, Body, Handler, Head, Rejection, Request, Response, WakerSource};
+use rendezvousd::http::{Answer, Body, Handler, Rejection, Request, Response, WakerSource};
 use rendezvousd::server::{Address, Deadlines, Listener, Server, Settings};
 
 /// Connections that compete with the bystanders.
@@ -105,10 +105,6 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
-    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-        0
-    }
-
     fn respond(&self, request: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
         let name = request.head.path.trim_start_matches('/');
         let mut state = self.state();

@@ -78,7 +78,7 @@ fn heads_up_to_the_limits_are_taken() {
 fn rfc9110_9_3_2_a_refused_head_has_no_body() {
     let daemon = Daemon::start(&[]);
     for (fields, status) in [
-        ("Content-Length: 99999\r\n", 413),
+        ("Content-Length: 99999\r\n", 404),
         ("Expect: more\r\n", 417),
         ("Transfer-Encoding: gzip\r\n", 501),
     ] {
@@ -116,6 +116,45 @@ fn what_a_protocol_refuses_leaves_the_connection_in_step() {
             let answer = client.request(method, path, &fields, "some body");
             assert_eq!(answer.status, status, "{method} {path}");
             assert_eq!(answer.field("Connection"), None);
+        }
+    }
+}
+
+/// What a head alone decides costs no body: nothing of it is waited for, nor
+/// asked for by a `100 Continue`, and the connection is closed (RFC 9112,
+/// section 9.3).
+#[test]
+fn what_the_head_decides_is_answered_before_the_body() {
+    const MSC4388: &str = "/_matrix/client/v1/rendezvous";
+    let daemon = Daemon::start(&[]);
+    let made = daemon.request("POST", "/rendezvous", &[], "x");
+    let ended = daemon.request("POST", "/rendezvous", &[], "x");
+    let ended = ended.location();
+    assert_eq!(daemon.request("DELETE", ended, &[], "").status, 204);
+    let unknown = ended.strip_prefix("/rendezvous").unwrap();
+    for (method, path, status) in [
+        ("POST", "/unknown", 404),
+        ("PUT", ended, 404),
+        ("PUT", "/rendezvous/x", 404),
+        ("PUT", &format!("{MSC4388}{unknown}"), 404),
+        ("PUT", &format!("{MSC4388}{unknown}/t"), 404),
+        ("PUT", "/rendezvous", 405),
+        ("PATCH", made.location(), 405),
+        ("GET", made.location(), 200),
+    ] {
+        for framing in [
+            "Content-Length: 9",
+            "Content-Length: 9\r\nExpect: 100-continue",
+            "Content-Length: 9999999",
+            "Transfer-Encoding: chunked",
+        ] {
+            let fields = format!("If-Match: \"0\"\r\n{framing}\r\n");
+            let mut client = daemon.connect();
+            client.send(head(&format!("{method} {path}"), &fields).as_bytes());
+            let answer = client.answer(false).unwrap();
+            assert_eq!(answer.status, status, "{method} {path} {framing}");
+            assert_eq!(answer.field("Connection"), Some("close"));
+            assert!(client.is_closed());
         }
     }
 }

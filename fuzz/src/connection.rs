@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rendezvousd::client::Peer;
 use rendezvousd::http::{
-    Answer, Body, Decoder, HEAD_LIMIT, Handler, Head, HeldRequest, Persistence, Rejection,
+    Answer, Body, BodyLimit, Decoder, HEAD_LIMIT, Handler, HeldRequest, Persistence, Rejection,
     ReleaseReason, Request, Response, Status, WakerSource,
 };
 use rendezvousd::server::{Connection, Context, Deadlines, Next};
@@ -69,13 +69,12 @@ impl Drop for Held {
 }
 
 impl Handler for Echo {
-    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-        BODY
-    }
-
     fn respond(&self, request: &Request<'_, '_>, _: Peer, waker: WakerSource<'_>) -> Answer {
+        let body = match request.body(BODY) {
+            Ok(body) => body.escape_ascii(),
+            Err(limit) => return limit.into(),
+        };
         let number = self.answered.fetch_add(1, Ordering::Relaxed);
-        let body = request.body.escape_ascii();
         let mut text = format!("{number} {} {body}", request.head.path);
         if request.head.path == "/long" {
             text = text.repeat(1 + LONG / text.len());
@@ -184,7 +183,7 @@ impl Expected {
         decoder.push(stream);
         let mut told = false;
         while !expected.closes {
-            match decoder.step(|_| BODY, |request| answer(&handler, request)) {
+            match decoder.step(|request| answer(&handler, request)) {
                 Ok(Status::Partial) => break,
                 // All has come, so only an incomplete request waits for it.
                 Ok(Status::Continue) => assert!(!std::mem::replace(&mut told, true)),
@@ -192,6 +191,7 @@ impl Expected {
                     expected.answers.push((told, bytes));
                     expected.closes = ending == Persistence::Close;
                 }
+                Ok(Status::Unread(_)) => unreachable!("all bodies are read"),
                 Err(rejection) => expected.reject(rejection, decoder.is_head()),
             }
         }
@@ -227,7 +227,10 @@ impl Expected {
     }
 }
 
-fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Persistence, Vec<u8>) {
+fn answer(
+    handler: &Echo,
+    request: &Request<'_, '_>,
+) -> Result<(bool, Persistence, Vec<u8>), BodyLimit> {
     let ending = match (request.head.keep_alive, request.head.version.1) {
         (false, _) => Persistence::Close,
         (true, 0) => Persistence::KeepAliveExplicit,
@@ -235,12 +238,14 @@ fn answer(handler: &Echo, request: &Request<'_, '_>) -> (bool, Persistence, Vec<
     };
     let is_head = request.head.method == Method::Head;
     let mut bytes = Vec::new();
-    let Answer::Response(response) = handler.respond(request, Peer::Local, &|| None) else {
-        panic!("a request is held without a waker");
+    let response = match handler.respond(request, Peer::Local, &|| None) {
+        Answer::Response(response) => response,
+        Answer::ReadBody(limit) => return Err(limit),
+        Answer::Hold { .. } => panic!("a request is held without a waker"),
     };
     response.write(is_head, ending, DATE, &mut bytes);
     well_formed(&bytes, is_head, ending);
-    (request.head.expects_continue, ending, bytes)
+    Ok((request.head.expects_continue, ending, bytes))
 }
 
 /// RFC 9112, sections 2.1, 4, 6.3 and 9.6: lines, the length of the body, and

@@ -67,15 +67,14 @@ fn ask(lines: &[Vec<u8>], peer: Peer) -> Option<Said> {
         decoder.push(b"\r\n");
     }
     decoder.push(b"\r\n");
-    let step = decoder.step(
-        |_| 0,
-        |request| Said {
+    let step = decoder.step(|request| {
+        Ok(Said {
             client: trusted().client(request.head.fields(), peer),
             hops: hops::read(&request.head),
             plain: hops::is_plain(&request.head),
             hops_at_most: hops::at_most(&request.head),
-        },
-    );
+        })
+    });
     match step {
         Ok(Status::Complete(said)) => Some(said),
         _ => None,

@@ -118,14 +118,18 @@ fn ask(server: &Api, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     decoder.push(head.as_bytes());
     decoder.push(body);
     let step = decoder.step(
-        |head| server.body_limit(head),
-        |request| server.respond(request, Peer::Local, &|| None),
+        |request| match server.respond(request, Peer::Local, &|| None) {
+            Answer::ReadBody(limit) => Err(limit),
+            answer => Ok(answer),
+        },
     );
     let response = match step {
         Ok(Status::Complete(Answer::Response(response))) => response,
         Ok(Status::Complete(answer)) => panic!("{answer:?}"),
         Err(rejection) => server.reject(rejection),
-        Ok(Status::Partial | Status::Continue) => panic!("the request is complete"),
+        Ok(Status::Partial | Status::Continue | Status::Unread(_)) => {
+            panic!("the request is complete")
+        }
     };
     let Body::Text(text) = response.body else {
         panic!("no text: {response:?}");

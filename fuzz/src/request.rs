@@ -2,7 +2,7 @@
 //! requests come out of it, in bounded memory, and they are those that an
 //! independent reading finds.
 
-use rendezvousd::http::{Decoder, Framing, HEAD_LIMIT, Request, Status};
+use rendezvousd::http::{BodyLimit, Decoder, Framing, HEAD_LIMIT, Request, Status};
 
 use super::framing::{self, Message};
 use super::plan;
@@ -46,7 +46,7 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
     for piece in pieces {
         decoder.push(piece);
         loop {
-            match decoder.step(|_| LIMIT, message) {
+            match decoder.step(message) {
                 Ok(Status::Partial) => break,
                 Ok(Status::Continue) => assert!(!std::mem::replace(&mut told, true)),
                 Ok(Status::Complete(message)) => {
@@ -57,6 +57,7 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
                     told = false;
                     said.requests.push(message);
                 }
+                Ok(Status::Unread(_)) => unreachable!("all bodies are read"),
                 Err(rejection) => {
                     said.refusal = Some((rejection.status.0, rejection.reason));
                     assert!(decoder.is_empty());
@@ -72,10 +73,10 @@ fn transcript(pieces: &[&[u8]]) -> Transcript {
     said
 }
 
-fn message(request: &Request<'_, '_>) -> Message {
+fn message(request: &Request<'_, '_>) -> Result<Message, BodyLimit> {
     let head = &request.head;
     let field = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
-    Message {
+    Ok(Message {
         method: head.method.to_string(),
         path: head.path.to_owned(),
         minor: head.version.1,
@@ -84,8 +85,8 @@ fn message(request: &Request<'_, '_>) -> Message {
         framing: head.framing,
         keep_alive: head.keep_alive,
         expects_continue: head.expects_continue,
-        body: request.body.to_vec(),
-    }
+        body: request.body(LIMIT)?.to_vec(),
+    })
 }
 
 /// Compares what a decoder said with the independent reading.

@@ -129,10 +129,10 @@ mod tests {
     const OURS: Revision = Revision::new(0xabc);
     const TEXT: &str = "0000000000000abc";
 
-    fn with_head<T>(fields: &str, look: impl FnOnce(&Head<'_, '_>) -> T) -> T {
+    fn with_head<T>(fields: &str, mut look: impl FnMut(&Head<'_, '_>) -> T) -> T {
         let mut decoder = Decoder::default();
         decoder.push(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes());
-        match decoder.step(|_| 0, |request| look(&request.head)) {
+        match decoder.step(|request| Ok(look(&request.head))) {
             Ok(Status::Complete(seen)) => seen,
             _ => panic!("no request: {fields:?}"),
         }

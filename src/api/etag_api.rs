@@ -14,7 +14,7 @@ use super::held_poll::HeldPoll;
 use super::prefer;
 use super::responses::{
     ProtocolAnswer, error, json, method_not_allowed, not_found, not_modified, payload, plain,
-    preference_applied, state, too_large,
+    preference_applied, state,
 };
 use crate::client::Client;
 use crate::clock::Timestamp;
@@ -57,7 +57,7 @@ impl EtagApi<'_> {
         url: Option<&str>,
         request: &Request<'_, '_>,
         client: Option<Client>,
-    ) -> Result<Response, Response> {
+    ) -> Result<Response, Answer> {
         let content = self.content(protocol, request)?;
         let now = self.context.clock.now();
         let (id, session) = self.context.create(protocol, content, client, now)?;
@@ -165,7 +165,7 @@ impl EtagApi<'_> {
         };
         let content = match self.content(protocol, request) {
             Ok(content) => content,
-            Err(response) => return ProtocolAnswer::new(protocol, response),
+            Err(answer) => return ProtocolAnswer::new(protocol, answer),
         };
         let response = match store.write(id, tag.revision, content, now) {
             Ok(session) => {
@@ -201,21 +201,20 @@ impl EtagApi<'_> {
     /// The content of a create or a write, checked by the protocol's rules.
     /// Without a length the body is empty (RFC 9112, section 6.3); MSC3886
     /// requires one.
-    fn content(self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Response> {
+    fn content(self, protocol: Protocol, request: &Request<'_, '_>) -> Result<Content, Answer> {
         if request.head.framing == Framing::Absent && protocol == Protocol::Msc3886 {
-            return Err(error(400, "M_MISSING_PARAM", "Content-Length is required"));
-        }
-        if request.body.len() > self.context.settings.max_bytes(protocol) {
-            return Err(too_large());
+            return Err(error(400, "M_MISSING_PARAM", "Content-Length is required").into());
         }
         let declared = request.head.value("Content-Type").unwrap_or_default();
         if protocol == Protocol::Msc4108 && declared.is_empty() {
-            return Err(error(400, "M_MISSING_PARAM", "Content-Type is required"));
+            return Err(error(400, "M_MISSING_PARAM", "Content-Type is required").into());
         }
-        media_type(declared)
+        let refused = || error(400, "M_INVALID_PARAM", "Content-Type is not one taken here");
+        let kept = media_type(declared)
             .filter(|kept| protocol != Protocol::Msc4108 || *kept == TEXT_PLAIN)
-            .and_then(|kept| Content::new(request.body, kept))
-            .ok_or_else(|| error(400, "M_INVALID_PARAM", "Content-Type is not one taken here"))
+            .ok_or_else(refused)?;
+        let body = request.body(self.context.settings.body_limit(protocol))?;
+        Ok(Content::new(body, kept).ok_or_else(refused)?)
     }
 
     fn count_normalized(self, repaired: bool) {

@@ -26,12 +26,18 @@ impl ProtocolAnswer {
     }
 }
 
-impl From<Response> for ProtocolAnswer {
-    fn from(response: Response) -> Self {
+impl From<Answer> for ProtocolAnswer {
+    fn from(answer: Answer) -> Self {
         Self {
             protocol: None,
-            answer: response.into(),
+            answer,
         }
+    }
+}
+
+impl From<Response> for ProtocolAnswer {
+    fn from(response: Response) -> Self {
+        Answer::from(response).into()
     }
 }
 

@@ -10,7 +10,7 @@ use super::creation_limit::CreationLimit;
 use super::etag_api::{EtagApi, protocol_of};
 use super::responses::{self, ProtocolAnswer};
 use super::route::{Endpoint, Resource, Route};
-use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES, Settings};
+use super::settings::Settings;
 use super::token_api::TokenApi;
 use crate::client::Peer;
 use crate::clock::Clock;
@@ -81,9 +81,8 @@ impl Api {
                 responses::method_not_allowed("GET, HEAD, OPTIONS").into()
             }
             (endpoint, Resource::Create, Method::Post) => {
-                let protocol = created_protocol(endpoint, head);
-                let response = self.create(route, protocol, request, peer);
-                ProtocolAnswer::new(protocol, response.unwrap_or_else(|refusal| refusal))
+                let protocol = endpoint.protocol().unwrap_or_else(|| protocol_of(head));
+                ProtocolAnswer::new(protocol, self.create(route, protocol, request, peer))
             }
             (Endpoint::Msc4388(stability), resource, _) => {
                 let context = &self.context;
@@ -116,11 +115,13 @@ impl Api {
         protocol: Protocol,
         request: &Request<'_, '_>,
         peer: Peer,
-    ) -> Result<Response, Response> {
+    ) -> Result<Response, Answer> {
         let (context, head) = (&self.context, &request.head);
         if responses::has_content_encoding(head) {
-            return Err(responses::unsupported_content_encoding());
+            return Err(responses::unsupported_content_encoding().into());
         }
+        // A creation counts once, when it is complete.
+        request.body(context.settings.body_limit(protocol))?;
         let client = self
             .creation_limit
             .try_acquire(context, head, peer)
@@ -137,7 +138,7 @@ impl Api {
             Endpoint::Redirected | Endpoint::Msc4108 => self.url(path, head, peer),
         };
         if url.is_none() && protocol == Protocol::Msc4108 {
-            return Err(responses::error(400, "M_MISSING_PARAM", "Host is required"));
+            return Err(responses::error(400, "M_MISSING_PARAM", "Host is required").into());
         }
         self.etag_api()
             .create(protocol, path, url.as_deref(), request, client)
@@ -154,25 +155,7 @@ impl Api {
     }
 }
 
-/// The protocol of a create at this endpoint.
-fn created_protocol(endpoint: Endpoint, head: &Head<'_, '_>) -> Protocol {
-    endpoint.protocol().unwrap_or_else(|| protocol_of(head))
-}
-
 impl Handler for Api {
-    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
-        let settings = &self.context.settings;
-        let either = settings.max_bytes.max(SIGN_IN_MAX_BYTES);
-        let Some(route) = Route::find(head.path, settings) else {
-            return either;
-        };
-        match (route.endpoint, route.resource) {
-            (Endpoint::Msc4388(_), _) => BODY_LIMIT,
-            (endpoint, Resource::Create) => settings.max_bytes(created_protocol(endpoint, head)),
-            _ => either,
-        }
-    }
-
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         let route = Route::find(request.head.path, &self.context.settings);
         let ProtocolAnswer { protocol, answer } = match route {

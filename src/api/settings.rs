@@ -48,6 +48,14 @@ impl Settings {
         }
     }
 
+    /// The largest body that brings a payload of a protocol, in bytes.
+    pub(super) fn body_limit(&self, protocol: Protocol) -> usize {
+        match protocol {
+            Protocol::Msc4388 => BODY_LIMIT,
+            Protocol::Msc3886 | Protocol::Msc4108 => self.max_bytes(protocol),
+        }
+    }
+
     /// The lifetime of a session of a protocol.
     pub(super) fn lifetime(&self, protocol: Protocol) -> Duration {
         match protocol {

@@ -9,10 +9,10 @@ use super::context::Context;
 use super::json_strings::strings;
 use super::responses::{error, json, method_not_allowed, not_found, too_large};
 use super::route::{Resource, Stability};
-use super::settings::SIGN_IN_MAX_BYTES;
+use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES};
 use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::http::{Request, Response};
+use crate::http::{Answer, Request, Response};
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
 use crate::store::{SequenceError, Sequenced};
@@ -53,23 +53,26 @@ pub(super) struct TokenApi<'c> {
 }
 
 impl TokenApi<'_> {
-    /// The response to a request for this resource, but not for a creation.
-    pub(super) fn respond(self, resource: Resource<'_>, request: &Request<'_, '_>) -> Response {
-        let response = match (resource, &request.head.method) {
+    /// The answer to a request for this resource, but not for a creation.
+    pub(super) fn respond(self, resource: Resource<'_>, request: &Request<'_, '_>) -> Answer {
+        match (resource, &request.head.method) {
             (Resource::Create, Method::Get | Method::Head) => {
-                Ok(json(200, r#"{"create_available":true}"#.into()))
+                json(200, r#"{"create_available":true}"#.into()).into()
             }
-            (Resource::Create, _) => Err(method_not_allowed("GET, HEAD, POST, OPTIONS")),
-            (Resource::Session(id), Method::Get | Method::Head) => self.read(id, request),
-            (Resource::Session(id), Method::Put) => self.write(id, None, request),
-            (Resource::Session(id), Method::Delete) => self.delete(id),
-            (Resource::Session(_), _) => Err(method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS")),
-            (Resource::Transaction(id, name), Method::Put) => self.write(id, Some(name), request),
+            (Resource::Create, _) => method_not_allowed("GET, HEAD, POST, OPTIONS").into(),
+            (Resource::Session(id), Method::Get | Method::Head) => self.read(id, request).into(),
+            (Resource::Session(id), Method::Put) => self.write(id, None, request).into(),
+            (Resource::Session(id), Method::Delete) => self.delete(id).into(),
+            (Resource::Session(_), _) => {
+                method_not_allowed("GET, HEAD, PUT, DELETE, OPTIONS").into()
+            }
+            (Resource::Transaction(id, name), Method::Put) => {
+                self.write(id, Some(name), request).into()
+            }
             (Resource::Transaction(..) | Resource::Check | Resource::CheckFacts, _) => {
-                Err(method_not_allowed("PUT, OPTIONS"))
+                method_not_allowed("PUT, OPTIONS").into()
             }
-        };
-        response.unwrap_or_else(|refusal| refusal)
+        }
     }
 
     /// Creates a session.
@@ -77,8 +80,8 @@ impl TokenApi<'_> {
         self,
         request: &Request<'_, '_>,
         client: Option<Client>,
-    ) -> Result<Response, Response> {
-        let [data] = strings(request.body, [DATA])?;
+    ) -> Result<Response, Answer> {
+        let [data] = strings(request.body(BODY_LIMIT)?, [DATA])?;
         let content = content(&data)?;
         let now = self.context.clock.now();
         let context = self.context;
@@ -106,13 +109,9 @@ impl TokenApi<'_> {
         id: Option<SessionId>,
         transaction: Option<&str>,
         request: &Request<'_, '_>,
-    ) -> Result<Response, Response> {
+    ) -> Result<Response, Answer> {
         if transaction.is_some_and(|name| !is_opaque(name)) {
-            return Err(error(
-                400,
-                "M_INVALID_PARAM",
-                "The transaction id is malformed",
-            ));
+            return Err(error(400, "M_INVALID_PARAM", "The transaction id is malformed").into());
         }
         let now = self.context.clock.now();
         let store = &self.context.store;
@@ -120,24 +119,24 @@ impl TokenApi<'_> {
         let found = id.and_then(|id| Some((id, store.recorded(id, transaction, now)?)));
         let (id, recorded) = found.ok_or_else(not_found)?;
         if let Some(outcome) = recorded {
-            return self.written(outcome);
+            return Ok(self.written(outcome));
         }
-        let [expected, data] = strings(request.body, [TOKEN, DATA])?;
+        let [expected, data] = strings(request.body(BODY_LIMIT)?, [TOKEN, DATA])?;
         let content = content(&data)?;
         let write = Sequenced {
             expected: expected_revision(&expected),
             transaction,
         };
-        self.written(store.write_in_sequence(id, write, content, now))
+        Ok(self.written(store.write_in_sequence(id, write, content, now)))
     }
 
     /// The response to a write with this outcome.
-    fn written(self, outcome: Result<Revision, SequenceError>) -> Result<Response, Response> {
+    fn written(self, outcome: Result<Revision, SequenceError>) -> Response {
         match outcome {
-            Ok(revision) => Ok(object(&Written {
+            Ok(revision) => object(&Written {
                 sequence_token: &token(revision),
-            })),
-            Err(SequenceError::NotFound) => Err(not_found()),
+            }),
+            Err(SequenceError::NotFound) => not_found(),
             Err(SequenceError::Conflict) => {
                 self.context.counters.conflicts.increment();
                 let code = match self.stability {
@@ -145,17 +144,17 @@ impl TokenApi<'_> {
                     Stability::Unstable => "IO_ELEMENT_MSC4388_CONCURRENT_WRITE",
                 };
                 let sentence = "The session was written by another since";
-                Err(error(409, code, sentence))
+                error(409, code, sentence)
             }
-            Err(SequenceError::TooMany) => Err(error(
+            Err(SequenceError::TooMany) => error(
                 429,
                 "M_LIMIT_EXCEEDED",
                 "The session has had too many transactions",
-            )),
+            ),
         }
     }
 
-    fn delete(self, id: Option<SessionId>) -> Result<Response, Response> {
+    fn delete(self, id: Option<SessionId>) -> Response {
         let now = self.context.clock.now();
         let delete = |id| {
             self.context
@@ -163,9 +162,9 @@ impl TokenApi<'_> {
                 .delete(id, Concurrency::SequenceToken, now)
         };
         if id.is_some_and(delete) {
-            Ok(json(200, "{}".into()))
+            json(200, "{}".into())
         } else {
-            Err(not_found())
+            not_found()
         }
     }
 }

@@ -1,8 +1,9 @@
 //! An incremental decoder from a connection's bytes to requests.
 
 use super::chunked::Chunked;
-use super::head::{Framing, Head, Request, fields};
+use super::head::{Framing, Head, fields};
 use super::rejection::Rejection;
+use super::request::{BodyLimit, Request};
 use crate::block_pool::PooledBytes;
 
 #[cfg(test)]
@@ -54,7 +55,8 @@ enum State {
     Head,
     /// Awaits the end of a body.
     Body(Body),
-    /// A request was rejected; whether it was a `HEAD`.
+    /// A request was rejected, or answered before its body was read; whether it
+    /// was a `HEAD`.
     Rejected(bool),
 }
 
@@ -96,6 +98,8 @@ pub enum Status<T> {
     Continue,
     /// A request was complete, and this is what the handler made of it.
     Complete(T),
+    /// The same without its body, which is not read; nor is what follows.
+    Unread(T),
 }
 
 impl Decoder {
@@ -168,24 +172,23 @@ impl Decoder {
         }
     }
 
-    /// Looks for the next request. `limit` says, from its head, how large
-    /// its body may be; `respond` gets it when it is complete.
+    /// Looks for the next request. `respond` gets it as soon as its head is
+    /// complete, and once more with its body if it asks for that.
     ///
     /// # Errors
     /// The request is rejected, once; nothing that follows can be understood.
     pub fn step<T>(
         &mut self,
-        limit: impl FnOnce(&Head<'_, '_>) -> usize,
-        respond: impl FnOnce(&Request<'_, '_>) -> T,
+        respond: impl FnMut(&Request<'_, '_>) -> Result<T, BodyLimit>,
     ) -> Result<Status<T>, Rejection> {
         let status = match self.state {
-            State::Head if !self.buffer.is_empty() => self.head(limit, respond),
+            State::Head if !self.buffer.is_empty() => self.head(respond),
             // All of it may be in the pool: what was pushed and not decoded
             // before a suspension.
             State::Body(_) => self.body(respond),
             State::Head | State::Rejected(_) => Ok(Status::Partial),
         };
-        if status.is_err() {
+        if matches!(status, Err(_) | Ok(Status::Unread(_))) {
             self.state = State::Rejected(self.is_head());
             self.undecoded = PooledBytes::default();
             self.forget();
@@ -196,8 +199,7 @@ impl Decoder {
     /// Looks for a head, and for a body that has come with it.
     fn head<T>(
         &mut self,
-        limit: impl FnOnce(&Head<'_, '_>) -> usize,
-        respond: impl FnOnce(&Request<'_, '_>) -> T,
+        mut respond: impl FnMut(&Request<'_, '_>) -> Result<T, BodyLimit>,
     ) -> Result<Status<T>, Rejection> {
         // RFC 9112, section 2.2: an empty line before a request is ignored.
         // Dropped here, it does not count as a request's beginning.
@@ -216,41 +218,43 @@ impl Decoder {
         let Some(head) = Head::parse(bytes, &mut space)? else {
             return Ok(Status::Partial);
         };
-        let limit = match head.framing {
-            Framing::Absent => 0,
-            _ => limit(&head),
-        };
-        let coding = match head.framing {
-            Framing::Absent => Coding::Length(0),
-            Framing::Length(length) => match usize::try_from(length) {
-                Ok(length) if length <= limit => Coding::Length(length),
-                _ => return Err(Rejection::BODY_TOO_LARGE),
-            },
-            Framing::Chunked => Coding::Chunked(Chunked::default()),
-        };
         let front = head.length;
-        if let Coding::Length(length) = coding {
-            if let Some(body) = bytes.get(front..front + length) {
-                let response = respond(&Request { head, body });
-                self.consume(front + length);
-                self.empty_lines = 0;
-                return Ok(Status::Complete(response));
+        let (coding, end) = match head.framing {
+            Framing::Absent => (Coding::Length(0), Some(front)),
+            Framing::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                (Coding::Length(length), front.checked_add(length))
+            }
+            Framing::Chunked => (Coding::Chunked(Chunked::default()), None),
+        };
+        let end = end.filter(|end| *end <= bytes.len());
+        let continue_due = head.expects_continue && bytes.len() == front;
+        let request = Request::new(head, end.map(|end| &bytes[front..end]));
+        match (respond(&request), end) {
+            (Ok(answer), Some(end)) => {
+                self.complete(end);
+                return Ok(Status::Complete(answer));
+            }
+            (Ok(answer), None) => return Ok(Status::Unread(answer)),
+            (Err(BodyLimit(limit)), _) => {
+                if matches!(coding, Coding::Length(length) if length > limit) {
+                    return Err(Rejection::BODY_TOO_LARGE);
+                }
+                self.state = State::Body(Body {
+                    head: front,
+                    coding,
+                    limit,
+                    continue_due,
+                });
             }
         }
-        let continue_due = head.expects_continue && bytes.len() == front;
-        self.state = State::Body(Body {
-            head: front,
-            coding,
-            limit,
-            continue_due,
-        });
         self.body(respond)
     }
 
     /// Looks for the end of a body whose head is complete.
     fn body<T>(
         &mut self,
-        respond: impl FnOnce(&Request<'_, '_>) -> T,
+        mut respond: impl FnMut(&Request<'_, '_>) -> Result<T, BodyLimit>,
     ) -> Result<Status<T>, Rejection> {
         let State::Body(body) = &mut self.state else {
             return Ok(Status::Partial);
@@ -285,13 +289,17 @@ impl Decoder {
             return Ok(Status::Partial);
         };
         let end = head.length + length;
-        let response = respond(&Request {
-            body: &bytes[head.length..end],
-            head,
-        });
-        self.consume(end);
+        let request = Request::new(head, Some(&bytes[end - length..end]));
+        // It has the limit asked for, so only a smaller one is asked for now.
+        let answer = respond(&request).map_err(|_| Rejection::BODY_TOO_LARGE)?;
+        self.complete(end);
+        Ok(Status::Complete(answer))
+    }
+
+    /// Drops a complete request from the front.
+    fn complete(&mut self, length: usize) {
+        self.consume(length);
         self.empty_lines = 0;
-        Ok(Status::Complete(response))
     }
 
     /// Drops a request, or a part of none, from the front.

@@ -4,18 +4,19 @@ use std::fmt::Debug;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::head::{Head, Request};
 use super::rejection::Rejection;
+use super::request::{BodyLimit, Request};
 use super::response::Response;
 use crate::client::Peer;
 
 /// Handles requests. The server calls it from all its workers at once.
 pub trait Handler: Send + Sync + 'static {
-    /// The largest body, in bytes, that a request with this head may have.
-    fn body_limit(&self, head: &Head<'_, '_>) -> usize;
-
-    /// The answer to a complete request from this peer. It may be held if
-    /// `waker` gives a waker, which is to be woken when there is a response.
+    /// The answer to a request from this peer. It may be held if `waker` gives a
+    /// waker, which is to be woken when there is a response.
+    ///
+    /// A request whose body has not come with its head comes without it. If its
+    /// head alone decides, that is the answer, and the body is never read; else
+    /// it is [`Answer::ReadBody`], and the request comes again with its body.
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer;
 
     /// The response to a request that was rejected, or whose handling failed.
@@ -31,6 +32,8 @@ pub type WakerSource<'a> = &'a dyn Fn() -> Option<Waker>;
 pub enum Answer {
     /// The response.
     Response(Response),
+    /// The body has to be read first.
+    ReadBody(BodyLimit),
     /// The request is held (long polling, RFC 6202, section 2). Only a request
     /// for which there was a waker can be.
     Hold {
@@ -44,6 +47,19 @@ pub enum Answer {
 impl From<Response> for Answer {
     fn from(response: Response) -> Self {
         Self::Response(response)
+    }
+}
+
+/// A response, or an answer instead of it.
+impl<E: Into<Answer>> From<Result<Response, E>> for Answer {
+    fn from(response: Result<Response, E>) -> Self {
+        response.map_or_else(E::into, Self::from)
+    }
+}
+
+impl From<BodyLimit> for Answer {
+    fn from(limit: BodyLimit) -> Self {
+        Self::ReadBody(limit)
     }
 }
 

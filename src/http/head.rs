@@ -50,15 +50,6 @@ pub struct Head<'b, 'f> {
     fields: &'f [Header<'b>],
 }
 
-/// A complete request.
-#[derive(Debug)]
-pub struct Request<'b, 'f> {
-    /// Everything before the body.
-    pub head: Head<'b, 'f>,
-    /// The body, without its transfer coding.
-    pub body: &'b [u8],
-}
-
 /// The request line (RFC 9112, section 3).
 struct RequestLine<'b> {
     method: &'b str,

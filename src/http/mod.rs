@@ -7,11 +7,13 @@ mod handler;
 mod head;
 mod limits;
 mod rejection;
+mod request;
 mod response;
 
 pub use decoder::{Decoder, Status};
 pub use handler::{Answer, Handler, HeldRequest, ReleaseReason, WakerSource};
-pub use head::{Framing, Head, Request};
+pub use head::{Framing, Head};
 pub use limits::{FIELD_LIMIT, HEAD_LIMIT};
 pub use rejection::Rejection;
+pub use request::{BodyLimit, Request};
 pub use response::{Body, Persistence, Response};

@@ -25,8 +25,8 @@ pub(super) enum Batch {
     Held,
     /// The last response of the connection was made; the connection closes.
     Last,
-    /// The same, but the peer may still be sending the request that was
-    /// rejected.
+    /// The same, but the peer may still be sending the request: it was rejected,
+    /// or its body is not read.
     Rejected,
 }
 
@@ -38,7 +38,7 @@ struct Held {
     persistence: Persistence,
 }
 
-/// What became of a complete request.
+/// What became of a request.
 enum Completed {
     Answered(Persistence),
     Held(Box<Held>),
@@ -125,6 +125,10 @@ impl Exchange {
                         break Batch::Last;
                     }
                 }
+                Ok(Status::Unread(_)) => {
+                    answered += 1;
+                    break Batch::Rejected;
+                }
                 Ok(Status::Complete(Completed::Held(held))) => {
                     self.held = Some(held);
                     self.answered_at = Some(context.now);
@@ -159,29 +163,27 @@ impl Exchange {
         let peer = self.peer;
         // Behind other output a request would wait for the peer to take that.
         let at_once = at_once || *stopping || !output.is_empty();
-        self.decoder.step(
-            |head| handler.body_limit(head),
-            |request| {
-                let persistence = persistence(request, *stopping);
-                let waker = || holding.waker(&counters.connections);
-                let head = request.head.method == Method::Head;
-                let at_once = at_once || head;
-                let answer = caught(&**handler, counters, || {
-                    handler.respond(request, peer, &|| (!at_once).then(waker).flatten())
-                });
-                match answer {
-                    Answer::Response(response) => {
-                        response.write(head, persistence, date, output);
-                        Completed::Answered(persistence)
-                    }
-                    Answer::Hold { request, at_most } => Completed::Held(Box::new(Held {
-                        request,
-                        until: now.checked_add(at_most).unwrap_or(*now),
-                        persistence,
-                    })),
+        self.decoder.step(|request| {
+            let persistence = persistence(request, *stopping);
+            let waker = || holding.waker(&counters.connections);
+            let head = request.head.method == Method::Head;
+            let at_once = at_once || head || !request.is_read();
+            let answer = caught(&**handler, counters, || {
+                handler.respond(request, peer, &|| (!at_once).then(waker).flatten())
+            });
+            match answer {
+                Answer::Response(response) => {
+                    response.write(head, persistence, date, output);
+                    Ok(Completed::Answered(persistence))
                 }
-            },
-        )
+                Answer::ReadBody(limit) => Err(limit),
+                Answer::Hold { request, at_most } => Ok(Completed::Held(Box::new(Held {
+                    request,
+                    until: now.checked_add(at_most).unwrap_or(*now),
+                    persistence,
+                }))),
+            }
+        })
     }
 
     /// Rejects what has arrived of a request; nothing that follows is read.
@@ -248,7 +250,7 @@ fn caught<T: From<Response>>(
 }
 
 fn persistence(request: &Request<'_, '_>, stopping: bool) -> Persistence {
-    if stopping || !request.head.keep_alive {
+    if stopping || !request.head.keep_alive || !request.is_read() {
         Persistence::Close
     } else if request.head.version.1 == 0 {
         Persistence::KeepAliveExplicit

@@ -30,7 +30,7 @@ fn a_refused_navigation_is_no_use_of_the_session() {
     let path = format!("GET /rendezvous/{older}");
     let text = format!("{path} HTTP/1.1\r\nHost: x\r\nSec-Fetch-Dest: document\r\n\r\n");
     decoder.push(text.as_bytes());
-    let step = decoder.step(|_| 0, |request| api.respond(request, Peer::Local, &|| None));
+    let step = decoder.step(|request| Ok(api.respond(request, Peer::Local, &|| None)));
     assert!(
         matches!(step, Ok(Status::Complete(Answer::Response(response))) if response.status.0 == 403)
     );

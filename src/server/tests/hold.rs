@@ -42,10 +42,6 @@ impl Mailbox {
 }
 
 impl Handler for Mailbox {
-    fn body_limit(&self, _: &Head<'_, '_>) -> usize {
-        0
-    }
-
     fn respond(&self, request: &Request<'_, '_>, _: Peer, waker: WakerSource<'_>) -> Answer {
         let path = request.head.path;
         let wait = match path {
@@ -419,7 +415,8 @@ impl Transport for Observer {
 /// hold because of it.
 #[test]
 fn a_request_is_not_counted_as_held_once_its_response_is_sent() {
-    let releases: [fn(&Mailbox, &mut Connection<Observer>, &mut Context<Mailbox>); 3] = [
+    type Release = fn(&Mailbox, &mut Connection<Observer>, &mut Context<Mailbox>);
+    let releases: [Release; 3] = [
         |mailbox, connection, context| {
             mailbox.wake(Some("news"));
             connection.drive(context);

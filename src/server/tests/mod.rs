@@ -18,22 +18,21 @@ use std::time::Instant;
 
 use super::*;
 use crate::client::{Peer, TrustedProxies};
-use crate::http::{Answer, Body, Head, Rejection, Request, Response, WakerSource};
+use crate::http::{Answer, Body, Rejection, Request, Response, WakerSource};
 
 /// Echoes bodies, and does as paths say.
 struct Echo;
 
 impl Handler for Echo {
-    fn body_limit(&self, head: &Head<'_, '_>) -> usize {
-        match head.path {
-            // Not caught for a handler, as its answers are.
-            "/defect" => panic!("as told"),
+    fn respond(&self, request: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
+        let limit = match request.head.path {
             "/large" => 1_000_000,
             _ => 1_000,
-        }
-    }
-
-    fn respond(&self, request: &Request<'_, '_>, _: Peer, _: WakerSource<'_>) -> Answer {
+        };
+        let body = match request.body(limit) {
+            Ok(body) => body,
+            Err(limit) => return limit.into(),
+        };
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
@@ -49,12 +48,14 @@ impl Handler for Echo {
             }
             "/thread" => thread::current().name().unwrap().into(),
             "/8m" => "x".repeat(8 << 20),
-            _ => String::from_utf8_lossy(request.body).into_owned(),
+            _ => String::from_utf8_lossy(body).into_owned(),
         };
         Response::new(200, "").with(Body::Text(text)).into()
     }
 
     fn reject(&self, rejection: Rejection) -> Response {
+        // Not caught for a handler, as its answers are.
+        assert_ne!(rejection, Rejection::EXPECTATION, "as told");
         Response::new(rejection.status.0, "").with(Body::Text(rejection.reason.into()))
     }
 }

@@ -6,7 +6,7 @@ use super::admission::connect_from;
 use super::*;
 use crate::metrics::Phase;
 
-const DEFECT: &str = "POST /defect HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
+const DEFECT: &str = "GET / HTTP/1.1\r\nHost: x\r\nExpect: panic\r\n\r\n";
 
 /// An address whose connections are limited.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
