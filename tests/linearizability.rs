@@ -219,7 +219,7 @@ impl Actor<'_> {
 
     fn delete(&mut self, known: Known) {
         self.note(known, None, |store, now| {
-            if store.delete(known.id, known.family, now) {
+            if store.delete(known.id, known.family, now).is_some() {
                 Outcome::Deleted
             } else {
                 Outcome::Gone

@@ -313,7 +313,7 @@ fn run(operations: &[Operation]) -> Result<(), TestCaseError> {
                     let row = naive.rows.pop().unwrap();
                     naive.outcomes.push((row.protocol, row.outcome()));
                 }
-                prop_assert_eq!(store.delete(id, Concurrency::ETag, now), expected);
+                prop_assert_eq!(store.delete(id, Concurrency::ETag, now).is_some(), expected);
             }
             Operation::Sweep { limit } => {
                 let mut gone = Vec::new();

@@ -157,45 +157,37 @@ impl EtagApi<'_> {
             }
         };
         let now = self.context.clock.now();
-        let store = &self.context.store;
-        // What may be written depends on the protocol, which never changes.
-        let found = id.and_then(|id| Some((id, store.protocol(id, Concurrency::ETag, now)?)));
-        let Some((id, protocol)) = found else {
-            return not_found().into();
+        // What may be written depends on the protocol.
+        let content = |protocol| {
+            let content = self.content(protocol, request);
+            content.map_err(|answer| ProtocolAnswer::new(protocol, answer))
         };
-        let content = match self.content(protocol, request) {
-            Ok(content) => content,
-            Err(answer) => return ProtocolAnswer::new(protocol, answer),
-        };
-        let response = match store.write(id, tag.revision, content, now) {
-            Ok(session) => {
+        let write = |id| (self.context.store).write_with(id, tag.revision, now, content);
+        match id.map_or(Ok(Err(WriteError::NotFound)), write) {
+            Ok(Ok(session)) => {
                 self.count_normalized(tag.repaired);
                 // The type is there because a CDN strips the ETag of a
                 // response without one.
-                state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN)
+                let response = state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN);
+                ProtocolAnswer::new(session.protocol, response)
             }
-            Err(WriteError::NotFound) => not_found(),
-            Err(WriteError::Conflict(session)) => {
+            Ok(Err(WriteError::NotFound)) => not_found().into(),
+            Ok(Err(WriteError::Conflict(session))) => {
                 self.context.counters.conflicts.increment();
-                state(conflict(protocol), &session, now)
+                let response = state(conflict(session.protocol), &session, now);
+                ProtocolAnswer::new(session.protocol, response)
             }
-        };
-        ProtocolAnswer::new(protocol, response)
+            Err(answer) => answer,
+        }
     }
 
     fn delete(self, id: Option<SessionId>) -> ProtocolAnswer {
         let now = self.context.clock.now();
-        let store = &self.context.store;
-        let found = id.and_then(|id| Some((id, store.protocol(id, Concurrency::ETag, now)?)));
-        let Some((id, protocol)) = found else {
-            return not_found().into();
-        };
-        let response = if store.delete(id, Concurrency::ETag, now) {
-            plain(204)
-        } else {
-            not_found()
-        };
-        ProtocolAnswer::new(protocol, response)
+        let delete = |id| self.context.store.delete(id, Concurrency::ETag, now);
+        match id.and_then(delete) {
+            Some(protocol) => ProtocolAnswer::new(protocol, plain(204)),
+            None => not_found().into(),
+        }
     }
 
     /// The content of a create or a write, checked by the protocol's rules.

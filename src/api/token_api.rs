@@ -161,7 +161,7 @@ impl TokenApi<'_> {
                 .store
                 .delete(id, Concurrency::SequenceToken, now)
         };
-        if id.is_some_and(delete) {
+        if id.and_then(delete).is_some() {
             json(200, "{}".into())
         } else {
             not_found()

@@ -173,7 +173,8 @@ mod tests {
                 for protocol in Protocol::ALL {
                     let id = create(&store, protocol, at(0));
                     write(&store, id, protocol.concurrency(), sizes);
-                    assert!(!deleted || store.delete(id, protocol.concurrency(), at(1)));
+                    let family = protocol.concurrency();
+                    assert!(!deleted || store.delete(id, family, at(1)) == Some(protocol));
                 }
                 store.sweep(at(301_000), 9, &mut Vec::new());
                 assert_eq!(store.counts().ended, one_each([outcome; 3]));

@@ -1,6 +1,7 @@
 //! The store that all threads share.
 
 use std::array;
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -114,17 +115,6 @@ impl Store {
         }
     }
 
-    /// The protocol of a session; a use.
-    pub fn protocol(
-        &self,
-        id: SessionId,
-        concurrency: Concurrency,
-        now: Timestamp,
-    ) -> Option<Protocol> {
-        let (mut inner, now) = self.enter(now);
-        Some(inner.live(id, concurrency, now)?.protocol)
-    }
-
     /// Replaces the content of a session with ETags if it is still at the
     /// revision `expected` (none: whatever the writer saw was never ours), in
     /// one step; returns the session as it is then. A use either way.
@@ -142,6 +132,22 @@ impl Store {
         content: Content,
         now: Timestamp,
     ) -> Result<Session, WriteError> {
+        let Ok(written) = self.write_with::<Infallible>(id, expected, now, |_| Ok(content));
+        written
+    }
+
+    /// The same with content that depends on the session's protocol. It is made
+    /// under the lock.
+    ///
+    /// # Errors
+    /// That of `content`, and nothing has changed.
+    pub fn write_with<E>(
+        &self,
+        id: SessionId,
+        expected: Option<Revision>,
+        now: Timestamp,
+        content: impl FnOnce(Protocol) -> Result<Content, E>,
+    ) -> Result<Result<Session, WriteError>, E> {
         let (mut inner, now) = self.enter(now);
         let Inner {
             sessions,
@@ -151,16 +157,18 @@ impl Store {
             owners,
             ..
         } = &mut *inner;
-        let session = inner::live(sessions, owners, id, Concurrency::ETag, now)
-            .ok_or(WriteError::NotFound)?;
+        let Some(session) = inner::live(sessions, owners, id, Concurrency::ETag, now) else {
+            return Ok(Err(WriteError::NotFound));
+        };
+        let content = content(session.protocol)?;
         if expected != Some(session.revision) {
             let repeated = expected.is_some_and(|before| session.has_written(before, &content));
             let present = session.clone();
-            return if repeated {
+            return Ok(if repeated {
                 Ok(present)
             } else {
                 Err(WriteError::Conflict(present))
-            };
+            });
         }
         let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();
@@ -168,23 +176,25 @@ impl Store {
         drop(inner);
         drop(old);
         to_wake.wake();
-        Ok(written)
+        Ok(Ok(written))
     }
 
-    /// Ends a session; false if there was none.
-    pub fn delete(&self, id: SessionId, concurrency: Concurrency, now: Timestamp) -> bool {
+    /// Ends a session; returns its protocol if there was one.
+    pub fn delete(
+        &self,
+        id: SessionId,
+        concurrency: Concurrency,
+        now: Timestamp,
+    ) -> Option<Protocol> {
         let (mut inner, now) = self.enter(now);
-        if inner.live(id, concurrency, now).is_none() {
-            return false;
-        }
+        inner.live(id, concurrency, now)?;
         let ended = inner.end(id, Reason::Deleted, now);
         drop(inner);
-        let Some((removed, content)) = ended else {
-            return false;
-        };
+        let (removed, content) = ended?;
         drop(content);
+        let protocol = removed.ended.protocol;
         removed.announce();
-        true
+        Some(protocol)
     }
 
     /// Ends sessions that have expired, at most `limit` of them, and adds them

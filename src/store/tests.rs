@@ -68,8 +68,8 @@ fn a_session_lives_through_create_read_write_delete() {
         store.read(id, Concurrency::ETag, at(3)).unwrap().content,
         text("b")
     );
-    assert!(store.delete(id, Concurrency::ETag, at(4)));
-    assert!(!store.delete(id, Concurrency::ETag, at(4)));
+    assert!(store.delete(id, Concurrency::ETag, at(4)).is_some());
+    assert!(store.delete(id, Concurrency::ETag, at(4)).is_none());
     assert!(store.read(id, Concurrency::ETag, at(5)).is_none());
     let counts = store.counts();
     assert_eq!((counts.created, ended(&store), counts.live), (1, 1, 0));
@@ -131,7 +131,7 @@ fn an_expired_session_is_gone_at_once_and_swept_later() {
     assert!(store.read(id, Concurrency::ETag, at(59_999)).is_some());
     let end = at(60_000);
     assert!(store.read(id, Concurrency::ETag, end).is_none());
-    assert!(!store.delete(id, Concurrency::ETag, end));
+    assert!(store.delete(id, Concurrency::ETag, end).is_none());
     let write = store.write(id, Some(first.revision), text("b"), end);
     assert!(matches!(write, Err(WriteError::NotFound)));
     assert_eq!(store.counts().live, 1);
@@ -277,7 +277,7 @@ fn ended_sessions_make_room_before_any_live_one() {
     store.delete(two, Concurrency::ETag, at(1));
     // Asking for what has ended does not keep its tombstone.
     assert!(store.read(two, Concurrency::ETag, at(2)).is_none());
-    assert!(!store.delete(two, Concurrency::ETag, at(2)));
+    assert!(store.delete(two, Concurrency::ETag, at(2)).is_none());
     create(&store, "d", TTL, at(3));
     create(&store, "e", TTL, at(3));
     assert!(store.read(one, Concurrency::ETag, at(4)).is_some());
@@ -412,7 +412,11 @@ fn transactions_are_bounded_and_end_with_their_session() {
     assert_eq!(more, Err(SequenceError::TooMany));
     assert_eq!(write(&store, id, 0, Some("0"), "b"), Ok(1));
     assert_eq!(store.lock().transactions.len(), 1);
-    assert!(store.delete(id, Concurrency::SequenceToken, at(2)));
+    assert!(
+        store
+            .delete(id, Concurrency::SequenceToken, at(2))
+            .is_some()
+    );
     assert!(store.lock().transactions.is_empty());
     let gone = write(&store, id, 0, Some("0"), "b");
     assert_eq!(gone, Err(SequenceError::NotFound));
@@ -424,7 +428,7 @@ fn a_session_answers_to_its_own_family_only() {
     let id = sequenced(&store);
     let (tagged, first) = create(&store, "a", TTL, at(0));
     assert!(store.read(id, Concurrency::ETag, at(1)).is_none());
-    assert!(!store.delete(id, Concurrency::ETag, at(1)));
+    assert!(store.delete(id, Concurrency::ETag, at(1)).is_none());
     let foreign = store.write(id, Some(Revision::new(0)), text("b"), at(1));
     assert!(matches!(foreign, Err(WriteError::NotFound)));
     assert!(

@@ -82,7 +82,7 @@ fn answer(request: &mut Request, store: &Store, now: Timestamp) -> Answer {
                 Err(WriteError::NotFound) => plain(404),
             }
         }
-        Method::Delete if store.delete(id, Concurrency::ETag, now) => plain(204),
+        Method::Delete if store.delete(id, Concurrency::ETag, now).is_some() => plain(204),
         Method::Get => match store.read(id, Concurrency::ETag, now) {
             Some(session) if tag(request, "If-None-Match") == Some(session.revision) => {
                 state(plain(304), &session, now)

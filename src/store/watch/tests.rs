@@ -72,7 +72,7 @@ fn a_write_or_an_end_wakes_once() {
         |store, id, revision| {
             store.write(id, Some(revision), content(), at(1)).unwrap();
         },
-        |store, id, _| assert!(store.delete(id, Concurrency::ETag, at(1))),
+        |store, id, _| assert!(store.delete(id, Concurrency::ETag, at(1)).is_some()),
         |store, _, _| assert!(!store.sweep(at(60_000), 9, &mut Vec::new())),
         |store, _, _| {
             let mut gone = Vec::new();
@@ -107,7 +107,11 @@ fn what_changes_nothing_wakes_nobody() {
     let stale = Revision::new(revision.number().wrapping_sub(1));
     assert!(store.write(id, Some(stale), content(), at(1)).is_err());
     assert!(store.read(id, Concurrency::ETag, at(1)).is_some());
-    assert!(!store.delete(id, Concurrency::SequenceToken, at(1)));
+    assert!(
+        store
+            .delete(id, Concurrency::SequenceToken, at(1))
+            .is_none()
+    );
     assert!(watch.is_pending() && woken.get() == 0);
 }
 
