@@ -8,7 +8,7 @@ use tiny_http::Method;
 use crate::clock::Timestamp;
 use crate::http::{Answer, Body, Head, Response};
 use crate::protocol::Protocol;
-use crate::session::Session;
+use crate::session::{Revision, Session};
 
 /// An answer, and the protocol that it is counted under, if that is known.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(super) fn preflight() -> Response {
             "Access-Control-Allow-Headers",
             "Content-Type, If-Match, If-None-Match, Authorization, X-Requested-With, Prefer",
         )
-        .field("Access-Control-Max-Age", 86_400)
+        .field("Access-Control-Max-Age", "86400")
 }
 
 /// 405 with the methods of the path.
@@ -155,7 +155,7 @@ pub(super) fn full(wait: u64) -> Response {
 /// section 10.2.3) and in Matrix's.
 fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
     let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
-    json(status, body).field("Retry-After", wait.div_ceil(1_000))
+    json(status, body).field("Retry-After", wait.div_ceil(1_000).to_string())
 }
 
 /// 304: the client knows the present revision.
@@ -166,7 +166,7 @@ pub(super) fn not_modified(session: &Session, now: Timestamp) -> Response {
 /// 200 with the payload.
 pub(super) fn payload(session: Session, now: Timestamp) -> Response {
     let response =
-        state(plain(200), &session, now).field("Content-Type", session.content.media_type());
+        state(plain(200), &session, now).field("Content-Type", &*session.content.media_type());
     let (bytes, length) = session.content.into_payload();
     response.with(Body::Pooled(bytes, length))
 }
@@ -174,9 +174,11 @@ pub(super) fn payload(session: Session, now: Timestamp) -> Response {
 /// Adds the fields that describe a session. matrix-rust-sdk wants all three on
 /// every response below 400, 304 too.
 pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Response {
-    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
+    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms)).to_string();
+    let mut etag = [b'"'; Revision::LENGTH + 2];
+    etag[1..=Revision::LENGTH].copy_from_slice(&session.revision.to_text());
     response
-        .field("ETag", format_args!("\"{}\"", session.revision))
+        .field("ETag", etag)
         .field("Expires", date(session.expires_at))
         .field("Last-Modified", date(session.modified_at))
 }
@@ -185,10 +187,7 @@ pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Re
 /// section 3).
 pub(super) fn preference_applied(response: Response, wait: Option<Duration>) -> Response {
     match wait {
-        Some(wait) => response.field(
-            "Preference-Applied",
-            format_args!("wait={}", wait.as_secs()),
-        ),
+        Some(wait) => response.field("Preference-Applied", format!("wait={}", wait.as_secs())),
         None => response,
     }
 }

@@ -19,9 +19,12 @@ pub fn is_host(text: &str) -> bool {
             }
             (address, port)
         }
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
+        None => text.split_at(text.bytes().position(|b| b == b':').unwrap_or(text.len())),
     };
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(&b);
+    let legal = |b| {
+        matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%' | b'!'
+            | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' | b':')
+    };
     let digits = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
     name.bytes().all(legal)
         && (port.is_empty() || (!name.is_empty() && port.strip_prefix(':').is_some_and(digits)))

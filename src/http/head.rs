@@ -6,7 +6,7 @@ use std::str;
 use std::str::FromStr;
 
 use httparse::{Header, Status};
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use tiny_http::{HTTPVersion, Method};
 
 use super::limits::{FIELD_LIMIT, HEAD_LIMIT};
@@ -241,7 +241,7 @@ fn reject_bare_line_feeds(bytes: &[u8]) -> Result<(), Rejection> {
 
 /// Splits a target into authority (RFC 9112, section 3.2.2) and path.
 fn split_target(target: &str) -> (Option<&str>, &str) {
-    let path = |target: &'_ str| target.find('?').unwrap_or(target.len());
+    let path = |target: &str| memchr(b'?', target.as_bytes()).unwrap_or(target.len());
     if target.starts_with('/') {
         return (None, &target[..path(target)]);
     }

@@ -1,6 +1,5 @@
 //! Responses, and the one function that serializes them.
 
-use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use tiny_http::StatusCode;
@@ -52,7 +51,7 @@ pub struct Response {
     /// length counts.
     pub body: Body,
     constant: &'static str,
-    fields: String,
+    fields: Vec<u8>,
 }
 
 /// What the connection does after a response.
@@ -77,7 +76,7 @@ impl Response {
             body: Body::Empty,
             constant,
             // The fields of a creation, the longest, fit in one allocation.
-            fields: String::with_capacity(320),
+            fields: Vec::with_capacity(320),
         }
     }
 
@@ -85,13 +84,12 @@ impl Response {
     /// could begin a line of their own: what came from a peer is checked
     /// where it comes in.
     #[must_use]
-    pub fn field(mut self, name: &str, value: impl Display) -> Self {
-        self.fields.push_str(name);
-        self.fields.push_str(": ");
-        let from = self.fields.len();
-        let _ = write!(self.fields, "{value}");
-        debug_assert!(!self.fields[from..].contains(|c: char| c.is_ascii_control()));
-        self.fields.push_str("\r\n");
+    pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref();
+        debug_assert!(!value.iter().any(u8::is_ascii_control));
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.fields.extend_from_slice(part);
+        }
         self
     }
 
@@ -114,7 +112,7 @@ impl Response {
         out.extend_from_slice(date.as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.constant.as_bytes());
-        out.extend_from_slice(self.fields.as_bytes());
+        out.extend_from_slice(&self.fields);
         // RFC 9110, section 8.6: never on a 204, and on a 304 only what a
         // 200 would have had.
         let bodiless = status == 204 || status == 304;
@@ -148,7 +146,7 @@ mod tests {
 
     fn text(status: u16) -> Response {
         Response::new(status, "A: b\r\n")
-            .field("C", 5)
+            .field("C", "5")
             .with(Body::Text("hello".into()))
     }
 

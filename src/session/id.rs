@@ -84,6 +84,18 @@ impl Revision {
         Self(self.0.wrapping_add(1))
     }
 
+    /// The text, which is on every response.
+    #[must_use]
+    pub fn to_text(self) -> [u8; Self::LENGTH] {
+        let mut rest = self.0;
+        let mut text = [0; Self::LENGTH];
+        for digit in text.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[usize::from(rest.to_le_bytes()[0] & 0xf)];
+            rest >>= 4;
+        }
+        text
+    }
+
     /// Reads a revision's text; `None` for anything that [`fmt::Display`]
     /// would not have written.
     #[must_use]
@@ -98,13 +110,6 @@ impl Revision {
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand: it is on every response, and `{:016x}` takes twice as long.
-        let mut text = [0; Self::LENGTH];
-        let mut rest = self.0;
-        for digit in text.iter_mut().rev() {
-            *digit = b"0123456789abcdef"[usize::from(rest.to_le_bytes()[0] & 0xf)];
-            rest >>= 4;
-        }
-        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        write!(f, "{:016x}", self.0)
     }
 }
