@@ -265,7 +265,7 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
     for (bytes, why) in [
         (&whole[..whole.len() / 2], "is damaged"),
         (&flipped, "is damaged"),
-        (&newer, "is of version 4, and this program knows 1 to 3"),
+        (&newer, "is of version 4, and this program knows 2 to 3"),
         (b"", "is damaged"),
     ] {
         fs::write(directory.file(), bytes).unwrap();

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 pub(super) const VERSION: u32 = 3;
 
 /// The oldest version that can be read.
-pub(super) const OLDEST_VERSION: u32 = 1;
+pub(super) const OLDEST_VERSION: u32 = 2;
 
 /// Why sessions were not read back.
 #[derive(Debug)]

@@ -23,11 +23,8 @@
 //! | payload and media type | |
 //! | transactions: name and revision made, 0 for a conflict | 2 × 8 each |
 //!
-//! Times are milliseconds on the monotonic clock. Versions 1 and 2, which are
-//! still read, have no owner. Version 1 has in place of the times the end, the
-//! milliseconds from the last write to the end (8 bytes each), and the time of
-//! the last use in units of 2048 ms modulo 65 536 (2 bytes); and, for whether the
-//! first payload was fetched, the number of all reads (2 bytes).
+//! Times are milliseconds on the monotonic clock. Version 2, which is still
+//! read, has no owner.
 
 use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -35,11 +32,10 @@ use std::str;
 
 use super::error::{LoadError, OLDEST_VERSION, VERSION};
 use super::stream::{Input, Summed};
-use super::versions::{read_fetched, read_owner, read_times};
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Content, Revision, Session, SessionId};
-use crate::store::{Record, Snapshot, Store, TxnHasher};
+use crate::store::{Owner, Record, Snapshot, Store, TxnHasher};
 
 const MAGIC: [u8; 8] = *b"rdvstate";
 
@@ -206,19 +202,23 @@ fn read_session(
     written: u64,
 ) -> Result<Snapshot, LoadError> {
     let id = SessionId::new(input.array()?);
-    let owner = read_owner(input, version)?;
+    let owner = match version {
+        OLDEST_VERSION => Owner::UNKNOWN,
+        _ => Owner([input.number()?, input.number()?, input.number()?]),
+    };
     let number = u16::from_le_bytes(input.array()?);
     let protocol = Protocol::ALL
         .into_iter()
         .find(|protocol| protocol.number() == number)
         .ok_or(LoadError::Damaged)?;
     let revision = Revision::new(input.number()?);
-    let times = read_times(input, version, written)?;
-    if times.modified_at > written || times.last_used > written {
+    let [modified_at, expires_at, last_used] = [input.number()?, input.number()?, input.number()?];
+    let [fetched @ (0 | 1), writes] = input.array()? else {
+        return Err(LoadError::Damaged);
+    };
+    if modified_at > written || last_used > written {
         return Err(LoadError::Damaged);
     }
-    let first_fetched = read_fetched(input, version)?;
-    let [writes] = input.array()?;
     let payload = u32::from_le_bytes(input.array()?);
     let [type_length, transactions] = input.array()?;
     let content = read_content(input, protocol, payload, type_length)?;
@@ -234,10 +234,10 @@ fn read_session(
         content,
         revision,
         protocol,
-        modified_at: times.modified_at,
-        expires_at: times.expires_at,
-        last_used: times.last_used,
-        first_fetched,
+        modified_at,
+        expires_at,
+        last_used,
+        first_fetched: fetched == 1,
         writes,
     };
     Ok(Snapshot {

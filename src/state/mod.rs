@@ -8,7 +8,6 @@ mod file;
 mod fit;
 mod format;
 mod stream;
-mod versions;
 
 #[cfg(test)]
 mod tests;
