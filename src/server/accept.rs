@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -17,13 +17,6 @@ use crate::client::Peer;
 /// have been idle to be closed for its file descriptor: long enough for the
 /// first request to arrive.
 pub(super) const EMFILE_BACKOFF: Duration = Duration::from_millis(20);
-
-/// Time between two warnings about failing accepts, so that they do not flood
-/// the log.
-const WARNING_PERIOD: Duration = Duration::from_secs(60);
-
-/// When the last warning was.
-static WARNED: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// The result of an accept.
 #[derive(Debug)]
@@ -114,7 +107,7 @@ impl Acceptors {
             Ok(None) => return Accepted::Nothing,
             Err(error) => error,
         };
-        warn_of(&error, now);
+        warn_of(&error);
         if !is_exhausted(&error) {
             listener.back_off(now);
             return Accepted::Nothing;
@@ -175,10 +168,10 @@ fn is_exhausted(error: &io::Error) -> bool {
     exhausted.contains(&error.raw_os_error())
 }
 
-fn warn_of(error: &io::Error, now: Instant) {
-    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
-    if warned.is_none_or(|at| now.saturating_duration_since(at) > WARNING_PERIOD) {
-        *warned = Some(now);
+/// Logs the first error: others would flood the log.
+fn warn_of(error: &io::Error) {
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| {
         warn!("cannot accept a connection: {error} (without descriptors idle ones make room)");
-    }
+    });
 }

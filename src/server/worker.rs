@@ -14,7 +14,7 @@ use super::connection::{Connection, Next};
 use super::context::{Context, Holding};
 use super::handle::{Command, ConnectionWakers, WAKER, WorkerHandle};
 use super::listener::{BACKLOG, Listener, Stream};
-use super::settings::{ACCEPT_BATCH, Settings};
+use super::settings::{ACCEPT_BATCH, READ_SIZE, Settings};
 use super::table::{ConnectionTable, Entry};
 use crate::client::Peer;
 use crate::http::Handler;
@@ -27,10 +27,6 @@ const EVENTS: usize = 1024;
 /// at again. A turn of a large JSON body takes half a millisecond, so these
 /// take 2 ms at most; a look costs a microsecond.
 const RUN_QUEUE_BATCH: usize = 4;
-
-/// Bytes that an unserved connection may send and still be served before
-/// others: a first request is smaller, and larger ones cost more to answer.
-const NEW_BYTES: usize = 4 * 1024;
 
 /// Time between two checks of deadlines. They visit all connections, which
 /// takes tens of microseconds.
@@ -134,7 +130,8 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Serves a new connection at once, as it is likely to have a small
-    /// request, and puts any other at the end of the run queue.
+    /// request, and puts any other at the end of the run queue. Larger requests
+    /// cost more to answer.
     fn on_event(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
@@ -149,7 +146,7 @@ impl<H: Handler> Worker<H> {
         entry.connection.set_readiness(event.into());
         let connection = &entry.connection;
         if connection.answered_at().is_none()
-            && connection.received() < NEW_BYTES
+            && connection.received() < READ_SIZE
             && !entry.is_queued()
         {
             self.drive(token);
