@@ -162,14 +162,21 @@ impl Inner {
             let Some(id) = self.least_recent(candidate) else {
                 return Ok(None);
             };
-            let protected = self.protected_for(id, candidate, now);
+            // One that is watched is in use.
+            let watched = self.watches.include(id);
+            let protected = match (candidate, self.sessions.peek(&id)) {
+                _ if watched => millis(EVICTION_GRACE),
+                (Candidate::Heavier(_), _) => 0,
+                (_, Some(Some(entry))) => entry.session.protected_for(now),
+                _ => 0,
+            };
             if protected == 0 {
                 return Ok(self.end(id, Reason::Evicted, now));
             }
             wait = wait.min(protected);
             match candidate {
                 Candidate::Siblings(tier, _) => self.owners.rotate(tier),
-                _ if self.watches.include(id) => {
+                _ if watched => {
                     use_session(&mut self.sessions, &mut self.owners, id, now);
                 }
                 // All others have been used since.
@@ -188,17 +195,6 @@ impl Inner {
             Candidate::Heavier(node) | Candidate::Own(node) => Some(self.owners.least_recent(node)),
             Candidate::Siblings(tier, level) => Some(self.owners.first_of_tier(tier, level)),
             Candidate::Any => self.sessions.peek_lru().map(|(id, _)| *id),
-        }
-    }
-
-    /// How long, in milliseconds, a session may not be evicted as this candidate.
-    /// One that is watched is in use.
-    fn protected_for(&self, id: SessionId, candidate: Candidate, now: Timestamp) -> u64 {
-        match (candidate, self.sessions.peek(&id)) {
-            _ if self.watches.include(id) => millis(EVICTION_GRACE),
-            (Candidate::Heavier(_), _) => 0,
-            (_, Some(Some(entry))) => entry.session.protected_for(now),
-            _ => 0,
         }
     }
 }
