@@ -113,6 +113,11 @@ pub struct Flags {
     #[argh(switch)]
     pub check: bool,
 
+    /// ask the server that runs at --listen whether it answers, and exit: with
+    /// 0 if it does, for health checks
+    #[argh(switch)]
+    pub probe: bool,
+
     /// what to log: off, error, warn, info (the default), debug or trace
     #[argh(
         option,
@@ -132,6 +137,15 @@ impl Flags {
     #[must_use]
     pub fn default_address() -> Address {
         Address::Tcp(([127, 0, 0, 1], 8090).into())
+    }
+
+    /// Where a server with these flags listens, if it inherits no sockets.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        match &self.listen[..] {
+            [] => vec![Self::default_address()],
+            listen => listen.to_vec(),
+        }
     }
 
     /// The value of `--max-entries`.
@@ -175,6 +189,8 @@ pub enum Command {
     Serve(Box<Flags>),
     /// To say what these flags come to.
     Check(Box<Flags>),
+    /// To ask the server at these addresses whether it answers.
+    Probe(Vec<Address>),
     /// To print this text.
     Print(String),
 }
@@ -214,6 +230,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             "--public-url is what stands in front of our paths: write it without {}",
             &*flags.prefix
         )),
+        Ok(flags) if flags.probe => Ok(Command::Probe(flags.addresses())),
         Ok(flags) if flags.check => Ok(Command::Check(Box::new(flags))),
         Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),

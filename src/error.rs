@@ -1,4 +1,4 @@
-//! Why the program cannot start.
+//! Why the program fails.
 
 use std::error::Error;
 use std::fmt;
@@ -21,6 +21,8 @@ pub enum StartError {
     Listen(Address, io::Error),
     /// The same, by a service that has no network but the sockets it was given.
     NoNetwork(Address, io::Error),
+    /// A running server does not answer its health check.
+    Unhealthy(Address, io::Error),
     /// A thread or what it needs cannot be had, for this part.
     Thread(&'static str, io::Error),
 }
@@ -63,6 +65,7 @@ impl fmt::Display for StartError {
                 "cannot listen on {address}: {error}: rendezvousd.service has no network of its \
                  own; use its sockets (ListenStream=) or rendezvousd-direct.service"
             ),
+            Self::Unhealthy(address, error) => write!(f, "{address} is not healthy: {error}"),
             Self::Thread(part, error) => write!(f, "cannot start the {part}: {error}"),
         }
     }
@@ -76,6 +79,7 @@ impl Error for StartError {
             | Self::Signals(error)
             | Self::Listen(_, error)
             | Self::NoNetwork(_, error)
+            | Self::Unhealthy(_, error)
             | Self::Thread(_, error) => Some(error),
         }
     }

@@ -6,7 +6,7 @@
 //! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
 //! [`rate_limit`], [`store`], [`metrics`], [`http`], [`api`], [`server`];
 //! beside each other [`reaper`], [`state`], [`admin`], [`systemd`],
-//! [`machine`], [`signals`] and [`logging`]; on top [`config`], `usage`,
+//! [`machine`], [`signals`], [`logging`] and [`health`]; on top [`config`], `usage`,
 //! [`cli`], [`error`], [`ports`] and [`service`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod health;
 pub mod http;
 pub mod logging;
 pub mod machine;

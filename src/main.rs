@@ -9,6 +9,7 @@ use log::info;
 
 use rendezvousd::cli::{self, Command, Flags};
 use rendezvousd::error::StartError;
+use rendezvousd::health;
 use rendezvousd::logging;
 use rendezvousd::server::{Address, Listener};
 use rendezvousd::service::{self, Service};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let done = match cli::parse(env::args_os()) {
         Ok(Command::Serve(flags)) => serve(&flags),
         Ok(Command::Check(flags)) => check(&flags),
+        Ok(Command::Probe(addresses)) => probe(&addresses),
         Ok(Command::Print(text)) => {
             // A reader that has closed the pipe has read enough.
             let _ = io::stdout().write_all(text.as_bytes());
@@ -80,6 +82,13 @@ fn check(flags: &Flags) -> Result<(), StartError> {
     service::log_limits(flags, &settings, has_admin_port);
     info!("these flags are valid");
     Ok(())
+}
+
+/// Asks a running server at each of these addresses whether it answers.
+fn probe(addresses: &[Address]) -> Result<(), StartError> {
+    addresses.iter().try_for_each(|address| {
+        health::check(address).map_err(|error| StartError::Unhealthy(address.clone(), error))
+    })
 }
 
 /// Listens on the flags' addresses and the inherited sockets, or on the default

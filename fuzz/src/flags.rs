@@ -16,6 +16,7 @@ pub fn check(data: &[u8]) {
     let words = ["rendezvousd"].into_iter().chain(text.split('\n'));
     match cli::parse(words.map(OsString::from)) {
         Ok(Command::Serve(flags) | Command::Check(flags)) => serves(&flags),
+        Ok(Command::Probe(addresses)) => assert!(!addresses.is_empty()),
         Ok(Command::Print(text)) => assert!(text.ends_with('\n')),
         Err(line) => {
             assert!(!line.trim().is_empty());
