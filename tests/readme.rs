@@ -243,3 +243,17 @@ fn every_line_for_a_proxy_is_one_that_a_real_one_was_tried_with() {
         assert_eq!(count, times, "blocks from {path}");
     }
 }
+
+#[test]
+fn labels_for_traefik_are_those_of_the_compose_file() {
+    let compose = lines(&read("systemd/container/compose.yaml"));
+    let (.., labels) = blocks("tests/proxies/README.md")
+        .into_iter()
+        .find(|(.., block)| block.starts_with("labels:"))
+        .unwrap();
+    let labels: Vec<&str> = labels.lines().skip(1).map(str::trim).collect();
+    assert!(labels.len() > 4, "{labels:?}");
+    for label in labels {
+        assert!(compose.contains(&format!("{label}\n")), "{label}");
+    }
+}

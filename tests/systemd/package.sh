@@ -17,7 +17,8 @@ check_package() {
         printf './usr/lib/systemd/system/%s\n' $units | sort | tr '\n' ' '
     )./usr/share/doc/rendezvousd/README.md ./usr/share/doc/rendezvousd/changelog.Debian.gz $(
     )./usr/share/doc/rendezvousd/copyright $(
-        printf './usr/share/doc/rendezvousd/%s ' systemd/README.md tests/proxies/README.md
+        printf './usr/share/doc/rendezvousd/%s ' systemd/README.md \
+            systemd/container/{compose.yaml,kubernetes.yaml,rendezvousd.container} tests/proxies/README.md
     )./usr/share/man/man8/rendezvousd.8.gz " "$files"
     is 'its configuration file' /etc/default/rendezvousd \
         "$(dpkg-deb --ctrl-tarfile "$work/1.deb" | tar xO ./conffiles)"
