@@ -234,7 +234,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         Ok(flags) if flags.check => Ok(Command::Check(Box::new(flags))),
         Ok(flags) => Ok(Command::Serve(Box::new(flags))),
         Err(exit) if exit.status.is_ok() => Ok(Command::Print(exit.output)),
-        Err(exit) => Err(usage::explain(&exit.output, &help())),
+        Err(exit) => Err(usage::explain(&exit.output, &words, &help())),
     }
 }
 

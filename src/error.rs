@@ -59,6 +59,11 @@ impl fmt::Display for StartError {
                 write!(f, "cannot take over the sockets passed by systemd: {error}")
             }
             Self::Signals(error) => write!(f, "cannot wait for signals: {error}"),
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: {error}: stop the program that has it, perhaps \
+                 another rendezvousd (`sudo ss -lntxp` names it)"
+            ),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::NoNetwork(address, error) => write!(
                 f,

@@ -1,9 +1,13 @@
 //! What is said of a command line that is wrong.
 
-/// The message for an error of argh, whose help text `help` names all flags.
-pub(crate) fn explain(error: &str, help: &str) -> String {
+/// The message for an error of argh about these words. Its help text `help` names all
+/// flags.
+pub(crate) fn explain(error: &str, words: &[&str], help: &str) -> String {
     let line = error.lines().next().unwrap_or_default();
     if let Some(word) = line.strip_prefix("Unrecognized argument: ") {
+        if let Some(switch) = switch_before(word, words, help) {
+            return format!("{switch} is a switch and takes no value: leave out '{word}'");
+        }
         return match nearest(word, help) {
             Some(flag) => format!("unknown flag {word}; did you mean {flag}?"),
             None => format!("unknown flag {word}; --help lists all"),
@@ -17,6 +21,18 @@ pub(crate) fn explain(error: &str, help: &str) -> String {
         Some(flag) if twice => format!("{flag} is given twice"),
         _ => line.to_owned(),
     }
+}
+
+/// The switch that a word was given as a value, with `=` or a space between them.
+fn switch_before<'w>(word: &str, words: &[&'w str], help: &str) -> Option<&'w str> {
+    if word.starts_with("--") {
+        return None;
+    }
+    // The usage line has switches like this, by their short form if they have one.
+    let is_switch = |flag: &str| flag == "--version" || help.contains(&format!("[{flag}]"));
+    let mut pairs = words.windows(2);
+    let pair = pairs.find(|pair| pair[1] == word && is_switch(pair[0]));
+    pair.map(|pair| pair[0])
 }
 
 /// The flag that a word begins, or else the one that it is misspelled from: with

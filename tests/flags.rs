@@ -118,6 +118,20 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
         (&["-admin", "x"], &["did you mean --admin?"]),
         (&["--state=/x"], &["did you mean --state-file?"]),
         (&["serve"], &["unknown flag serve"]),
+        (
+            &["--no-check-page=yes"],
+            &["--no-check-page is a switch and takes no value: leave out 'yes'"],
+        ),
+        (&["--check=1"], &["--check is a switch", "'1'"]),
+        (&["--check="], &["--check is a switch", "''"]),
+        (&["--check", "1"], &["--check is a switch", "'1'"]),
+        (
+            &["--ttl", "90s", "--admin-allow-remote=no"],
+            &["--admin-allow-remote is a switch", "'no'"],
+        ),
+        (&["--version=1"], &["--version is a switch", "'1'"]),
+        (&["-V", "1"], &["-V is a switch", "'1'"]),
+        (&["--check", "--lisen=1"], &["did you mean --listen?"]),
     ] {
         let output = run(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
@@ -187,7 +201,9 @@ fn a_port_that_is_taken_is_one_line_and_exit_1() {
     let output = run(&["--listen", &address, "--log-level", "off"]);
     assert_eq!(output.status.code(), Some(1));
     let line = error_line(&output);
-    assert!(line.contains(&address) && line.contains("in use"), "{line}");
+    for part in [&address, "in use", "stop the program that has it"] {
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 #[test]
