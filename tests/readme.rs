@@ -9,17 +9,6 @@ use std::process::Command;
 
 use common::{Daemon, program};
 
-/// The documents beside what they describe.
-const DOCUMENTS: [&str; 7] = [
-    "README.md",
-    "systemd/README.md",
-    "tests/README.md",
-    "tests/attack/README.md",
-    "tests/bench/README.md",
-    "tests/proxies/README.md",
-    "fuzz/README.md",
-];
-
 fn read(path: &str) -> String {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
     fs::read_to_string(format!("{root}{path}")).expect(path)
@@ -73,20 +62,37 @@ fn anchors(path: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Every document below a directory of the repository: `.md` files, but not of what
+/// was built or downloaded.
+fn documents(directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let path = format!("{directory}{name}");
+        if entry.file_type().unwrap().is_dir() {
+            if !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
+                found.extend(documents(&format!("{path}/")));
+            }
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found
+}
+
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // A packed crate has no fuzzers: they are a crate of their own.
-    let is_packed = !root.join("fuzz").is_dir();
-    let is_left_out = |path: &str| is_packed && path.contains("fuzz/");
     let mut links = 0;
-    for document in DOCUMENTS.into_iter().filter(|path| !is_left_out(path)) {
+    for document in &documents("") {
         let text = read(document);
         for rest in text.split("](").skip(1) {
             let target = rest.split(')').next().unwrap();
-            if target.starts_with("https://") || is_left_out(target) {
+            if target.starts_with("https://") {
                 continue;
             }
+            assert!(!target.contains("://"), "{document}: {target}");
             links += 1;
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
             let file = match path {
@@ -103,6 +109,13 @@ fn links_lead_somewhere() {
         }
     }
     assert!(links > 20, "{links}");
+}
+
+#[test]
+fn the_changelog_of_the_package_begins_with_this_version() {
+    let changelog = read("systemd/deb/changelog");
+    let version = concat!("rendezvousd (", env!("CARGO_PKG_VERSION"), "-");
+    assert!(changelog.starts_with(version), "{changelog}");
 }
 
 #[test]
