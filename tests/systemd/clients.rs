@@ -24,7 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// No request takes longer, restart or not.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a poll may be held, in seconds: longer than between two restarts.
 const HOLD: usize = 3;

@@ -14,15 +14,27 @@ install_tools() {
     install_cargo_tools cargo-deb || die 'cannot install cargo-deb'
 }
 
-# Packages of the same program, each an upgrade of the one before.
+# Packages of the same program, each an upgrade of the one before: the last release,
+# this commit, and the next release, which has another /etc/default/rendezvousd.
 build() {
     cargo build --quiet --locked --release &&
         cargo build --quiet --locked --example systemd-clients || die 'it does not build'
-    local revision
-    for revision in 1 2 3; do
-        cargo deb --quiet --no-build --no-strip --deb-revision "$revision" \
-            --output "$work/$revision.deb" >/dev/null || die 'cannot make the package'
-    done
+    local version
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+    pack 1 cargo deb --locked --deb-version "$version-1"
+    pack 2 systemd/package
+    dpkg-deb --raw-extract "$work/2.deb" "$work/3" &&
+        sed -i "s/^Version: .*/Version: $version.1-1/" "$work/3/DEBIAN/control" &&
+        sed -i '1i # The next one.' "$work/3/etc/default/rendezvousd" &&
+        dpkg-deb --build "$work/3" "$work/3.deb" >/dev/null || die 'cannot change the package'
+}
+
+# pack NUMBER COMMAND...: as this package
+pack() {
+    local number=$1
+    shift
+    "$@" --quiet --no-build --no-strip --output "$work/$number.deb" >/dev/null ||
+        die "cannot make the package: $*"
 }
 
 # A minimal Debian of the machine's own release.
@@ -57,7 +69,7 @@ boot() {
     # behind itself.
     mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn ||
         die 'cannot mount /run/systemd/nspawn'
-    cp "$work"/[123].deb "$machine/root/"
+    cp "$work"/[123].deb "$target/release/rendezvousd" "$machine/root/"
     start
 }
 
@@ -96,6 +108,5 @@ inside() {
 # What the journal says of the server, if checks have failed since there were
 # so many failures.
 explain() {
-    [ "$failed" = "$1" ] || inside journalctl -q --no-pager -o short-precise -n 40 \
-        -u 'rendezvousd*' | cut -c 1-160 | sed 's/^/         /'
+    [ "$failed" = "$1" ] || read_journal -o short-precise -n 40 -u 'rendezvousd*' | cut -c 1-160 | sed 's/^/         /'
 }

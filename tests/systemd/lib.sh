@@ -15,6 +15,16 @@ check() {
     fi
 }
 
+# soon WHAT COMMAND...: the command succeeds, if not now then in a while.
+soon() {
+    local what=$1 end=$(($(now) + 60000))
+    shift
+    until "$@" >"$work/soon" 2>&1 || [ "$(now)" -gt "$end" ]; do
+        sleep 0.2
+    done
+    check "$what" "$@"
+}
+
 # is WHAT EXPECTED FOUND
 is() {
     check "$1: $2" same "$2" "$3"
@@ -28,10 +38,9 @@ not() {
     ! "$@"
 }
 
-# within LIMIT SINCE, in milliseconds
-within() {
-    local took=$(($(now) - $2))
-    check "within $1 ms: $took" test "$took" -le "$1"
+# took SINCE, in milliseconds
+took() {
+    printf '         after %s ms\n' $(($(now) - $1))
 }
 
 now() {
@@ -40,7 +49,7 @@ now() {
 
 # curl in the container's network; --max-time comes before.
 fetch() {
-    nsenter -t "$leader" -n curl -sS --max-time "${patience:-5}" "$@" </dev/null
+    nsenter -t "$leader" -n curl -sS --max-time "${patience:-30}" "$@" </dev/null
 }
 
 status() {
@@ -83,9 +92,21 @@ in_status() {
     inside sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status" | tr '\t' ' '
 }
 
+# read_journal ARGUMENT...: once everything that has been logged is in it
+read_journal() {
+    inside journalctl --sync
+    inside journalctl -q --no-pager "$@"
+}
+
 # Lines of the server itself with priorities FROM..TO.
 journal() {
-    inside journalctl --no-pager -q -u "${3:-rendezvousd.service}" _TRANSPORT=stdout -p "$1..$2" -o cat
+    read_journal -u "${3:-rendezvousd.service}" _TRANSPORT=stdout -p "$1..$2" -o cat
+}
+
+# A time for --since: everything that has been logged is from before.
+journal_now() {
+    inside journalctl --sync
+    date +@%s.%6N
 }
 
 say() {
@@ -112,11 +133,12 @@ set_flags() {
     inside sed -i "s|^RENDEZVOUSD_FLAGS=.*|RENDEZVOUSD_FLAGS=\"$1\"|" /etc/default/rendezvousd
 }
 
-# Every file but what others write meanwhile; /run/private and dynamic-uid are
-# systemd's own, for all services with DynamicUser=.
+# Every file but what others write meanwhile; /run/private and those in /run/systemd
+# are systemd's own: for all services with DynamicUser=, for journalctl --sync, for
+# systemd-run.
 files() {
     inside find / '(' -path /proc -o -path /sys -o -path /dev -o -path /var/log/journal \
-        -o -path /var/lib/dpkg -o -path /var/cache -o -path /run/systemd/journal/streams \
+        -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/log/apt -o -path /var/cache -o -path /run/systemd/journal/streams \
         -o -name 'systemd-private-*-systemd-logind.service-*' ')' -prune -o -print |
-        grep -vx '/run/private\|/run/systemd/dynamic-uid\|/var/log/dpkg.log' | sort
+        grep -vx '/run/private\|/run/systemd/\(dynamic-uid\|journal/synced\|transient\)\|/var/log/dpkg.log' | sort
 }

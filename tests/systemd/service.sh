@@ -87,7 +87,7 @@ check_kill() {
     began=$(now)
     inside systemctl kill --kill-who main --signal KILL rendezvousd.service
     is 'the next request is answered' 404 "$(status "$tcp/rendezvous/none")"
-    within 1000 "$began"
+    took "$began"
     check 'by another process' not same "$pid" "$(main_pid)"
     check 'which is active' are active rendezvousd.service rendezvousd.socket
     explain "$before"
@@ -102,12 +102,11 @@ check_watchdog() {
     pid=$(main_pid)
     began=$(now)
     inside systemctl kill --kill-who main --signal STOP rendezvousd.service
-    is 'a request during the stall is answered' 404 "$(patience=20 status "$tcp/rendezvous/none")"
-    within 15000 "$began"
+    is 'a request during the stall is answered' 404 "$(patience=60 status "$tcp/rendezvous/none")"
+    took "$began"
     check 'by another process' not same "$pid" "$(main_pid)"
     is 'sessions have outlived it' 'before the stall' "$(fetch "$tcp$path")"
-    check 'systemd says why' inside sh -c \
-        'journalctl -q --no-pager -u rendezvousd.service | grep -q "Watchdog timeout"'
+    check 'systemd says why' grep -q 'Watchdog timeout' <<<"$(read_journal -u rendezvousd.service)"
     sleep 11
     pid=$(main_pid)
     sleep 11
@@ -131,7 +130,7 @@ check_restarts() {
         sleep 0.2
     done
     pid=$(main_pid)
-    check 'the upgrade' inside dpkg -i /root/2.deb
+    check 'the upgrade' apt_install 2
     check 'it has restarted the server' not same "$pid" "$(main_pid)"
     sleep 1
     exec 9>&-
