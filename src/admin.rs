@@ -164,7 +164,7 @@ mod tests {
         let ours = Arc::clone(&counters);
         let server = Server::start(vec![listener], &settings(), &Arc::new(Silent), ours).unwrap();
         let store = Arc::new(Store::new(NonZeroUsize::MIN));
-        let admin = Admin::new(Metrics::new(counters, store), server.probe("/"));
+        let admin = Admin::new(Metrics::new(counters, store, 1), server.probe("/"));
         (admin, server)
     }
 

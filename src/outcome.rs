@@ -13,22 +13,80 @@ use crate::session::Session;
 pub enum Outcome {
     /// The sign-in got to its end.
     Completed,
-    /// A second device joined, but the sign-in did not get to its end:
-    /// declined, a wrong check code, given up.
-    Aborted,
+    /// A second device joined, but the sign-in did not get to its end.
+    Aborted(Stage),
     /// No second device came.
     NeverJoined,
     /// A newer session pushed it out, at any stage.
     Evicted,
+    /// It was no sign-in, but a check by the operator.
+    Check,
 }
+
+/// How far the devices of a sign-in got that did not get to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not to the check code: given up, or the code was scanned by something
+    /// else.
+    BeforeCheckCode,
+    /// To the check code: it was wrong, or nobody confirmed it.
+    CheckCode,
+    /// Past it: declined, given up, or refused by the homeserver.
+    AfterCheckCode,
+}
+
+impl Stage {
+    /// Its name in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeCheckCode => "before_check_code",
+            Self::CheckCode => "check_code",
+            Self::AfterCheckCode => "after_check_code",
+        }
+    }
+
+    /// The stage after so many writes. MSC4108 and MSC4388 show the check code
+    /// after two, MSC3886 after one. The third write comes before the code is
+    /// confirmed, or says that it was wrong.
+    fn after(protocol: Protocol, writes: u8) -> Self {
+        let code_shown = match protocol {
+            Protocol::Msc3886 => 1,
+            Protocol::Msc4108 | Protocol::Msc4388 => 2,
+        };
+        match writes {
+            4.. => Self::AfterCheckCode,
+            _ if writes >= code_shown => Self::CheckCode,
+            _ => Self::BeforeCheckCode,
+        }
+    }
+}
+
+/// How the messages of checks begin: those of the check page, and of an
+/// operator's own programs. Clients' messages are encrypted, so none begins so
+/// by chance; and whoever wants to be counted as a check is counted there.
+const CHECKS: [&[u8; 29]; 2] = [
+    b"Message one of the check page",
+    b"Message two of the check page",
+];
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::Completed,
-        Self::Aborted,
+        Self::Aborted(Stage::BeforeCheckCode),
+        Self::Aborted(Stage::CheckCode),
+        Self::Aborted(Stage::AfterCheckCode),
         Self::NeverJoined,
         Self::Evicted,
+        Self::Check,
+    ];
+
+    /// Those of sign-ins that a second device joined and that stopped then.
+    pub const ABORTED: [Self; 3] = [
+        Self::Aborted(Stage::BeforeCheckCode),
+        Self::Aborted(Stage::CheckCode),
+        Self::Aborted(Stage::AfterCheckCode),
     ];
 
     /// Its name in the metrics and in the log.
@@ -36,9 +94,30 @@ impl Outcome {
     pub fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
-            Self::Aborted => "aborted",
+            Self::Aborted(_) => "aborted",
             Self::NeverJoined => "never_joined",
             Self::Evicted => "evicted",
+            Self::Check => "check",
+        }
+    }
+
+    /// How far the devices got, if that is what it tells.
+    #[must_use]
+    pub fn stage(self) -> Option<Stage> {
+        match self {
+            Self::Aborted(stage) => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// Its place in [`Self::ALL`].
+    fn index(self) -> usize {
+        match self {
+            Self::Completed => 0,
+            Self::Aborted(stage) => 1 + stage as usize,
+            Self::NeverJoined => 4,
+            Self::Evicted => 5,
+            Self::Check => 6,
         }
     }
 
@@ -51,6 +130,12 @@ impl Outcome {
     /// gets 304. In MSC4388 its polls have no condition and get 200 like the
     /// other device's, so reads tell nothing there.
     pub(crate) fn of_session(session: &Session) -> Self {
+        if CHECKS
+            .iter()
+            .any(|start| session.content.starts_with(start))
+        {
+            return Self::Check;
+        }
         let (writes, bytes) = completion_threshold(session.protocol);
         let joined = match session.protocol {
             Protocol::Msc3886 | Protocol::Msc4108 => session.first_fetched || session.writes > 0,
@@ -59,7 +144,7 @@ impl Outcome {
         if session.writes >= writes && session.content.len() >= bytes {
             Self::Completed
         } else if joined {
-            Self::Aborted
+            Self::Aborted(Stage::after(session.protocol, session.writes))
         } else {
             Self::NeverJoined
         }
@@ -99,13 +184,13 @@ pub struct Outcomes([[u64; Outcome::ALL.len()]; Protocol::ALL.len()]);
 
 impl Outcomes {
     pub(crate) fn count(&mut self, protocol: Protocol, outcome: Outcome) {
-        self.0[protocol as usize][outcome as usize] += 1;
+        self.0[protocol as usize][outcome.index()] += 1;
     }
 
     /// Those of a protocol that ended so.
     #[must_use]
     pub fn of(&self, protocol: Protocol, outcome: Outcome) -> u64 {
-        self.0[protocol as usize][outcome as usize]
+        self.0[protocol as usize][outcome.index()]
     }
 
     /// Those of all protocols that ended so.
@@ -162,16 +247,28 @@ mod tests {
         }
     }
 
+    /// Checks that a session with these payloads is aborted at the stage to
+    /// which so many writes lead.
+    #[track_caller]
+    fn assert_aborted(protocol: Protocol, sizes: &[usize]) {
+        let code_shown = if protocol == Protocol::Msc3886 { 1 } else { 2 };
+        let stage = match sizes.len() {
+            4.. => Stage::AfterCheckCode,
+            writes if writes < code_shown => Stage::BeforeCheckCode,
+            _ => Stage::CheckCode,
+        };
+        assert_eq!(outcome(protocol, true, sizes), Outcome::Aborted(stage));
+    }
+
     #[test]
     fn msc4108_msc4388_a_sign_in_is_aborted_at_every_stage_before() {
         for protocol in SIGN_IN {
             for before in SHOWN_BY {
                 for stage in 1..=before.len() {
                     let (given_up, _) = before.split_at(stage);
-                    assert_eq!(outcome(protocol, true, given_up), Outcome::Aborted);
+                    assert_aborted(protocol, given_up);
                     for rejection in [58, 106] {
-                        let refused = [given_up, &[rejection]].concat();
-                        assert_eq!(outcome(protocol, true, &refused), Outcome::Aborted);
+                        assert_aborted(protocol, &[given_up, &[rejection]].concat());
                     }
                 }
             }
@@ -184,17 +281,12 @@ mod tests {
         for verified in [290, 368] {
             let all = [&before[..], &[verified]].concat();
             assert_eq!(outcome(Protocol::Msc3886, true, &all), Outcome::Completed);
-            let refused = [&all[..], &[166]].concat();
-            assert_eq!(outcome(Protocol::Msc3886, true, &refused), Outcome::Aborted);
+            assert_aborted(Protocol::Msc3886, &[&all[..], &[166]].concat());
         }
         for stage in 1..=before.len() {
             let (given_up, _) = before.split_at(stage);
-            assert_eq!(outcome(Protocol::Msc3886, true, given_up), Outcome::Aborted);
-            let declined = [given_up, &[151]].concat();
-            assert_eq!(
-                outcome(Protocol::Msc3886, true, &declined),
-                Outcome::Aborted
-            );
+            assert_aborted(Protocol::Msc3886, given_up);
+            assert_aborted(Protocol::Msc3886, &[given_up, &[151]].concat());
         }
     }
 
@@ -202,15 +294,51 @@ mod tests {
     fn a_session_is_joined_by_a_write_or_by_a_fetch_where_that_tells() {
         for protocol in Protocol::ALL {
             assert_eq!(outcome(protocol, false, &[]), Outcome::NeverJoined);
-            assert_eq!(outcome(protocol, false, &[104]), Outcome::Aborted);
+            let stage = Stage::after(protocol, 1);
+            assert_eq!(outcome(protocol, false, &[104]), Outcome::Aborted(stage));
         }
+        let scanned = Outcome::Aborted(Stage::BeforeCheckCode);
         for (protocol, fetched) in [
-            (Protocol::Msc3886, Outcome::Aborted),
-            (Protocol::Msc4108, Outcome::Aborted),
+            (Protocol::Msc3886, scanned),
+            (Protocol::Msc4108, scanned),
             (Protocol::Msc4388, Outcome::NeverJoined),
         ] {
             assert_eq!(outcome(protocol, true, &[]), fetched);
         }
+    }
+
+    #[test]
+    fn every_outcome_has_a_place_of_its_own() {
+        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.index(), place);
+        }
+    }
+
+    #[test]
+    fn a_check_is_told_by_its_message_and_by_the_whole_of_its_beginning() {
+        fn ended(protocol: Protocol, payload: &str, media_type: &str) -> Outcome {
+            let content = Content::new(payload.as_bytes(), media_type).unwrap();
+            let (first, lifetime) = (Revision::new(0), Duration::from_secs(300));
+            let session = Session::new(content, first, protocol, lifetime, START);
+            Outcome::of_session(&session)
+        }
+        for protocol in Protocol::ALL {
+            for word in ["one", "two"] {
+                let message = format!("Message {word} of the check page");
+                let long = format!("{message}. ").repeat(30);
+                assert_eq!(ended(protocol, &message, "text/plain"), Outcome::Check);
+                assert_eq!(ended(protocol, &long, "a/b"), Outcome::Check);
+                let (short, rest) = message.split_at(28);
+                assert_eq!(ended(protocol, short, rest), Outcome::NeverJoined);
+                let other = format!(" {message}");
+                assert_eq!(ended(protocol, &other, "a/b"), Outcome::NeverJoined);
+            }
+        }
+        // These are the messages of the page.
+        let page = include_str!("api/check.html");
+        assert!(
+            page.contains("['one', 'two'].map((word) => `Message ${word} of the check page. `")
+        );
     }
 
     #[test]

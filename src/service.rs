@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use crate::admin::{self, Admin};
 use crate::api::{
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{MAX_CREATIONS, MemoryCeiling, UpTo, heaps};
 use crate::error::StartError;
 use crate::machine::Memory;
-use crate::metrics::{self, Metrics, Snapshot};
+use crate::metrics::{Metrics, MinuteReports, Snapshot};
 use crate::ports::Port;
 use crate::rate_limit::{self, RateLimit};
 use crate::reaper::Reaper;
@@ -61,8 +61,9 @@ impl Service {
         let port = Arc::new(Port::Public(Arc::clone(&api)));
         let server = Server::start(public, settings, &port, Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
-        let metrics = Metrics::new(Arc::clone(counters), Arc::clone(store));
-        let probe = server.probe(&format!("{}/probe", &*flags.prefix));
+        let (counters, store) = (Arc::clone(counters), Arc::clone(store));
+        let metrics = Metrics::new(counters, store, settings.max_connections);
+        let probe = server.probe("/");
         let handler = Admin::new(metrics.clone(), probe);
         let admin = admin
             .map(|listener| start_admin(listener, handler))
@@ -87,23 +88,18 @@ impl Service {
         let mut heartbeat = self.server.heartbeat();
         let watchdog = systemd::watchdog_period();
         let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
-        let mut before = self.metrics.snapshot();
-        let mut reported = Instant::now();
+        let before = self.metrics.snapshot();
+        systemd::status(&before.status());
+        let mut reports = MinuteReports::new(before, Instant::now());
         while !signals.wait(period)? {
             if watchdog.is_some() && heartbeat.is_steady() {
                 systemd::ping_watchdog();
             }
             let now = self.metrics.snapshot();
             systemd::status(&now.status());
-            if reported.elapsed() < metrics::PERIOD {
-                continue;
-            }
-            if let Some(line) = now.refused_since(&before) {
-                warn!("{line}");
-            }
-            before = now;
-            reported = Instant::now();
+            log_lines(reports.due(&now, Instant::now()));
         }
+        log_lines(reports.rest(&self.metrics.snapshot()));
         Ok(())
     }
 
@@ -118,6 +114,12 @@ impl Service {
         self.server.stop();
         self.reaper.stop();
         self.metrics.snapshot()
+    }
+}
+
+fn log_lines(lines: impl IntoIterator<Item = (Level, String)>) {
+    for (level, line) in lines {
+        log!(level, "{line}");
     }
 }
 

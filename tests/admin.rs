@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{Answer, Client, Daemon, PATIENCE, manual_entries, program};
 use metrics::Metrics;
@@ -166,6 +166,8 @@ fn everything_is_counted_to_the_number() {
     });
 
     let requests = [
+        ("check", "GET", 404, 1),
+        ("check", "OPTIONS", 204, 1),
         ("msc3886", "DELETE", 204, 1),
         ("msc3886", "POST", 201, 2),
         ("msc3886", "PUT", 202, 1),
@@ -185,8 +187,8 @@ fn everything_is_counted_to_the_number() {
         ("msc4388", "PUT", 200, 1),
         ("msc4388", "PUT", 409, 1),
         ("none", "GET", 403, 1),
-        ("none", "GET", 404, 2),
-        ("none", "OPTIONS", 204, 2),
+        ("none", "GET", 404, 1),
+        ("none", "OPTIONS", 204, 1),
         ("none", "PUT", 400, 1),
         ("none", "other", 405, 2),
     ];
@@ -203,6 +205,8 @@ fn everything_is_counted_to_the_number() {
         (r#"rendezvousd_requests_refused_total{status="400"}"#, 1.0),
         (r#"rendezvousd_requests_refused_total{status="413"}"#, 1.0),
         ("rendezvousd_sessions", 4.0),
+        ("rendezvousd_sessions_limit", 4.0),
+        ("rendezvousd_connections_limit", 4096.0),
         ("rendezvousd_sessions_payload_bytes", 5.0),
         ("rendezvousd_sessions_created_total", 7.0),
         (
@@ -226,13 +230,23 @@ fn everything_is_counted_to_the_number() {
     ] {
         assert_eq!(metrics.get(name), value, "{name}");
     }
-    let aborted = ["msc4108", "msc4388"].map(|protocol| (protocol, "aborted", 1));
+    let aborted = ["msc4108", "msc4388"].map(|protocol| (protocol, EARLY, 1));
     let unread = [("msc3886", "never_joined", 1)];
     assert_ended(&metrics, &[&aborted[..], &unread].concat());
     assert!(metrics.get("rendezvousd_uptime_seconds") > 0.0);
     assert!(metrics.get("process_resident_memory_bytes") > 1e5);
     assert!(metrics.get("process_open_fds") > 5.0);
+    assert!(metrics.get("process_cpu_seconds_total") > 0.0);
+    let started = metrics.get("process_start_time_seconds");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let running = now.as_secs_f64() - started;
+    assert!((0.0..86_400.0).contains(&running), "{running}");
 }
+
+/// The labels of sessions that stopped at this stage, as an outcome.
+const EARLY: &str = r#"aborted",stage="before_check_code"#;
+const AT_CODE: &str = r#"aborted",stage="check_code"#;
+const LATE: &str = r#"aborted",stage="after_check_code"#;
 
 /// Checks that sessions have ended so, and no others.
 #[track_caller]
@@ -240,7 +254,7 @@ fn assert_ended(metrics: &Metrics, expected: &[(&str, &str, u32)]) {
     let name = "rendezvousd_sessions_ended_total";
     assert_eq!(
         metrics.family(name).len(),
-        12,
+        21,
         "all are there from the start"
     );
     let mut sum = 0;
@@ -317,7 +331,7 @@ fn outcomes_of_the_tagged_family_are_told_apart() {
                 session.ask(client, "DELETE", &[], 204);
             }
         };
-        for sizes in [whole, &whole[..3], &[]] {
+        for sizes in [whole, &whole[..5], &whole[..3], &[]] {
             let mut session = Tagged::create(client, json);
             session.poll(client);
             session.ask(client, "GET", &[], 200);
@@ -353,7 +367,9 @@ fn outcomes_of_the_tagged_family_are_told_apart() {
     let expected = ["msc4108", "msc3886"].map(|protocol| {
         [
             (protocol, "completed", 1),
-            (protocol, "aborted", 2 + 3),
+            (protocol, LATE, 1),
+            (protocol, AT_CODE, 1),
+            (protocol, EARLY, 1 + 3),
             (protocol, "never_joined", 1),
         ]
     });
@@ -364,7 +380,13 @@ fn outcomes_of_the_tagged_family_are_told_apart() {
 fn outcomes_of_msc4388_are_told_apart_by_its_writes() {
     let daemon = Daemon::start(&ADMIN);
     let mut client = daemon.connect();
-    for sizes in [&SIGN_IN[..], &SIGN_IN[..6], &SIGN_IN[..1], &[]] {
+    for sizes in [
+        &SIGN_IN[..],
+        &SIGN_IN[..6],
+        &SIGN_IN[..2],
+        &SIGN_IN[..1],
+        &[],
+    ] {
         let made = client.request("POST", MSC4388_PATH, &[], r#"{"data":""}"#);
         let made: serde_json::Value = serde_json::from_str(made.text()).unwrap();
         let path = format!("{MSC4388_PATH}/{}", made["id"].as_str().unwrap());
@@ -383,10 +405,63 @@ fn outcomes_of_msc4388_are_told_apart_by_its_writes() {
     }
     let expected = [
         ("msc4388", "completed", 1),
-        ("msc4388", "aborted", 2),
+        ("msc4388", LATE, 1),
+        ("msc4388", AT_CODE, 1),
+        ("msc4388", EARLY, 1),
         ("msc4388", "never_joined", 1),
     ];
     assert_ended(&scrape(&daemon), &expected);
+}
+
+/// What a monitor asks, and the check page: all that it writes begins so.
+#[test]
+fn checks_are_no_sign_ins_and_no_requests_of_clients() {
+    let message = |word| format!("Message {word} of the check page. ").repeat(30);
+    let daemon = Daemon::start(&ADMIN);
+    let mut client = daemon.connect();
+    for (path, json) in [("/rendezvous", false), ("/rendezvous", true)] {
+        let typed = Tagged::media_type(json);
+        let made = client.request("POST", path, &[typed], &message("one"));
+        client.request("GET", made.location(), &[], "");
+        let over = ("If-Match", made.etag());
+        let written = client.request("PUT", made.location(), &[typed, over], &message("two"));
+        assert_eq!(written.status, 202);
+        client.request("DELETE", made.location(), &[], "");
+    }
+    let body = format!(r#"{{"data":"{}"}}"#, message("one"));
+    let made = client.request("POST", MSC4388_PATH, &[], &body);
+    let made: serde_json::Value = serde_json::from_str(made.text()).unwrap();
+    let path = format!("{MSC4388_PATH}/{}", made["id"].as_str().unwrap());
+    client.request("DELETE", &path, &[], "");
+    let protocols = ["msc3886", "msc4108", "msc4388"];
+    assert_ended(&scrape(&daemon), &protocols.map(|name| (name, "check", 1)));
+
+    // The page and what it asks, monitors, and each worker's probe.
+    let before = scrape(&daemon);
+    for (method, path) in [
+        ("GET", "/rendezvous/check"),
+        ("HEAD", "/rendezvous/check/"),
+        ("GET", "/rendezvous/check/server"),
+        ("OPTIONS", "*"),
+        ("OPTIONS", "/"),
+        ("GET", "/"),
+        ("HEAD", "/"),
+    ] {
+        client.request(method, path, &[], "");
+    }
+    assert_healthy(&daemon);
+    let checks = |metrics: &Metrics| {
+        let all = metrics.family("rendezvousd_requests_total").into_iter();
+        let checks = all.filter(|(series, _)| series.contains(r#"{protocol="check""#));
+        checks.map(|(_, count)| count).sum::<f64>()
+    };
+    let after = wait_until(&daemon, |metrics| checks(metrics) >= 7.0 + 1.0);
+    let others = |metrics: &Metrics| metrics.sum("rendezvousd_requests_total") - checks(metrics);
+    assert_eq!(others(&after), others(&before));
+    // A creation is a client's wherever it is.
+    let rooted = Daemon::start(&[&ADMIN[..], &["--prefix", "/"]].concat());
+    assert_eq!(rooted.request("POST", "/", &[TEXT], "a").status, 201);
+    assert_eq!(checks(&scrape(&rooted)), 0.0);
 }
 
 #[test]
@@ -700,7 +775,7 @@ fn its_memory_is_in_the_printed_sum_and_a_kept_connection_is_no_obstacle_to_a_st
     let daemon = Daemon::start(&ADMIN);
     let start = daemon.start.join("\n");
     assert!(
-        start.contains(", admin port 4.7 MiB, the program"),
+        start.contains(", admin port 5.1 MiB, the program"),
         "{start}"
     );
     let mut kept = Client::new(TcpStream::connect(daemon.admin()).unwrap());

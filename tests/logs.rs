@@ -1,4 +1,6 @@
-//! What is logged, and that nobody can make it much.
+//! What is logged, and that nobody can make it much. That reports come once a
+//! minute is tested beside the code, with time as an argument; here they come
+//! when the server stops.
 
 mod common;
 
@@ -6,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
-use common::Daemon;
+use common::{Client, Daemon};
 use rustix::process::Signal;
 
 /// Requests that are answered with an error and leave the connection open,
@@ -74,4 +76,76 @@ fn a_million_bad_requests_are_a_handful_of_lines() {
     let last = lines.last().unwrap();
     let counted = |what: &str| last.contains(what);
     assert!(counted("1000000 answered, 2000 refused"), "{last}");
+}
+
+/// A sign-in over MSC4108 with messages of these sizes after the first.
+fn sign_in(client: &mut Client, scanned: bool, sizes: &[usize]) {
+    let text = ("Content-Type", "text/plain");
+    let made = client.request("POST", "/rendezvous", &[text], "");
+    let path = made.location();
+    if scanned {
+        client.request("GET", path, &[], "");
+    }
+    let mut tag = made.etag().to_owned();
+    for size in sizes {
+        let over = ("If-Match", tag.as_str());
+        let written = client.request("PUT", path, &[text, over], &"x".repeat(*size));
+        assert_eq!(written.status, 202);
+        tag = written.etag().to_owned();
+    }
+    client.request("DELETE", path, &[], "");
+}
+
+/// The lines that say how sign-ins ended.
+fn reports(daemon: Daemon) -> Vec<String> {
+    daemon.signal(Signal::TERM);
+    let (lines, _) = daemon.wait();
+    let parts = lines.iter().filter_map(|line| line.split_once("sign-ins"));
+    parts.map(|(_, rest)| rest.to_owned()).collect()
+}
+
+#[test]
+fn how_sign_ins_ended_is_one_line_at_the_default_level_without_names() {
+    const WHOLE: [usize; 7] = [104, 52, 168, 388, 70, 56, 515];
+    let daemon = Daemon::start(&[]);
+    let mut client = daemon.connect();
+    for length in [7, 7, 6, 5, 3, 2, 2, 1, 0] {
+        sign_in(&mut client, true, &WHOLE[..length]);
+    }
+    sign_in(&mut client, false, &[]);
+    let said = " that ended in the last minute: 2 completed, 2 stopped before the check code, \
+                3 stopped at the check code (wrong, or not confirmed), \
+                2 stopped after the check code (declined, or the homeserver refused), \
+                1 never joined (the second device did not come)";
+    assert_eq!(reports(daemon), [said]);
+}
+
+#[test]
+fn a_flood_of_sign_ins_is_one_line() {
+    let daemon = Daemon::start(&["--max-entries", "100"]);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut client = daemon.connect();
+            scope.spawn(move || (0..2_500).for_each(|_| sign_in(&mut client, false, &[])));
+        }
+    });
+    let said = " that ended in the last minute: \
+                10000 never joined (the second device did not come)";
+    assert_eq!(reports(daemon), [said]);
+}
+
+#[test]
+fn where_no_sign_in_ended_nothing_is_said_of_any() {
+    let idle = Daemon::start(&[]);
+    let checked = Daemon::start(&[]);
+    let text = ("Content-Type", "text/plain");
+    for _ in 0..20 {
+        let message = "Message one of the check page";
+        let made = checked.request("POST", "/rendezvous", &[text], message);
+        checked.request("DELETE", made.location(), &[], "");
+        checked.request("OPTIONS", "*", &[], "");
+    }
+    for daemon in [idle, checked] {
+        assert_eq!(reports(daemon), [] as [&str; 0]);
+    }
 }

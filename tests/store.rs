@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use rendezvousd::clock::Timestamp;
-use rendezvousd::outcome::Outcome;
+use rendezvousd::outcome::{Outcome, Stage};
 use rendezvousd::protocol::{Concurrency, Protocol};
 use rendezvousd::session::{Content, Revision, SessionId};
 use rendezvousd::store::{CreateError, InvalidSnapshot, Owner, Store, WriteError};
@@ -100,7 +100,11 @@ impl Row {
         match self.writes {
             6.. if self.payload.len() >= least => Outcome::Completed,
             0 if !self.fetched => Outcome::NeverJoined,
-            _ => Outcome::Aborted,
+            writes => Outcome::Aborted(match (writes, self.protocol) {
+                (4.., _) => Stage::AfterCheckCode,
+                (2.., _) | (1, Protocol::Msc3886) => Stage::CheckCode,
+                _ => Stage::BeforeCheckCode,
+            }),
         }
     }
 }

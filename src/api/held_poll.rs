@@ -9,7 +9,7 @@ use tiny_http::Method;
 use super::context::Context;
 use super::responses::{not_found, not_modified, payload, preference_applied};
 use crate::http::{HeldRequest, ReleaseReason, Response};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Purpose};
 use crate::protocol::{Concurrency, Protocol};
 use crate::session::{Revision, SessionId};
 use crate::store::Watch;
@@ -76,7 +76,7 @@ impl HeldPoll {
         ended.increment();
         let status = response.status.0;
         let requests = &counters.requests;
-        requests.count(Some(self.protocol), &Method::Get, status);
+        requests.count(Purpose::Protocol(self.protocol), &Method::Get, status);
         preference_applied(response, self.preference)
     }
 }

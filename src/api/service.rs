@@ -15,7 +15,7 @@ use super::token_api::TokenApi;
 use crate::client::Peer;
 use crate::clock::Clock;
 use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Purpose};
 use crate::protocol::Protocol;
 use crate::store::Store;
 
@@ -155,6 +155,15 @@ impl Api {
     }
 }
 
+/// Whether a request asks how the server is, and is no client's: it has no path
+/// of a protocol, as those of load balancers (`OPTIONS *`, `GET /`), or one of
+/// the check page. A client can create sessions at `/`, if that is the prefix.
+fn is_check(route: Option<Route<'_>>, head: &Head<'_, '_>) -> bool {
+    let checks =
+        |route: Route<'_>| matches!(route.resource, Resource::Check | Resource::CheckFacts);
+    (matches!(head.path, "/" | "*") && head.method != Method::Post) || route.is_some_and(checks)
+}
+
 impl Handler for Api {
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         let route = Route::find(request.head.path, &self.context.settings);
@@ -165,8 +174,13 @@ impl Handler for Api {
         // A held one counts once it is answered.
         if let Answer::Response(response) = &answer {
             let protocol = protocol.or_else(|| route?.endpoint.protocol());
+            let purpose = match protocol {
+                _ if is_check(route, &request.head) => Purpose::Check,
+                Some(protocol) => Purpose::Protocol(protocol),
+                None => Purpose::Unknown,
+            };
             let requests = &self.context.counters.requests;
-            requests.count(protocol, &request.head.method, response.status.0);
+            requests.count(purpose, &request.head.method, response.status.0);
         }
         answer
     }

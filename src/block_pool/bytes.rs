@@ -67,6 +67,17 @@ impl PooledBytes {
         lock().copy(&self.0, start, &mut out[old..]);
     }
 
+    /// Whether the first bytes are these.
+    #[must_use]
+    pub fn starts_with<const N: usize>(&self, start: &[u8; N]) -> bool {
+        let mut first = [0; N];
+        if self.len() < N {
+            return false;
+        }
+        lock().copy(&self.0, 0, &mut first);
+        first == *start
+    }
+
     /// A copy of the bytes.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {

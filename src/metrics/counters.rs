@@ -16,8 +16,8 @@ const STATUSES: [u16; 21] = [
 /// The methods, by their place in the table.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other"];
 
-/// The protocols, by their place in the table.
-const PROTOCOLS: [&str; 4] = ["none", "msc3886", "msc4108", "msc4388"];
+/// The values of the label `protocol`, by their place in the table.
+const PROTOCOLS: [&str; 5] = ["none", "check", "msc3886", "msc4108", "msc4388"];
 
 /// One number that all threads count in. A clone is a copy of its value.
 #[derive(Debug, Default)]
@@ -84,18 +84,30 @@ impl ByStatus {
     }
 }
 
-/// One counter a protocol, method and status.
+/// What a request is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// No protocol that could be told.
+    Unknown,
+    /// A health check, or the check page.
+    Check,
+    /// A protocol.
+    Protocol(Protocol),
+}
+
+/// One counter a purpose, method and status.
 #[derive(Clone, Debug, Default)]
 pub struct Requests([[ByStatus; METHODS.len()]; PROTOCOLS.len()]);
 
 impl Requests {
     /// Counts one.
-    pub fn count(&self, protocol: Option<Protocol>, method: &Method, status: u16) {
-        let protocol = match protocol {
-            None => 0,
-            Some(Protocol::Msc3886) => 1,
-            Some(Protocol::Msc4108) => 2,
-            Some(Protocol::Msc4388) => 3,
+    pub fn count(&self, purpose: Purpose, method: &Method, status: u16) {
+        let protocol = match purpose {
+            Purpose::Unknown => 0,
+            Purpose::Check => 1,
+            Purpose::Protocol(Protocol::Msc3886) => 2,
+            Purpose::Protocol(Protocol::Msc4108) => 3,
+            Purpose::Protocol(Protocol::Msc4388) => 4,
         };
         let method = match method {
             Method::Get => 0,
@@ -177,15 +189,17 @@ mod tests {
         assert_eq!(requests.seen().count(), 0);
         let strange: Method = "STRANGE".parse().unwrap();
         for _ in 0..3 {
-            requests.count(Some(Protocol::Msc4108), &Method::Get, 304);
+            requests.count(Purpose::Protocol(Protocol::Msc4108), &Method::Get, 304);
         }
-        requests.count(Some(Protocol::Msc4388), &Method::Put, 409);
-        requests.count(None, &Method::Patch, 405);
-        requests.count(None, &strange, 405);
-        requests.count(Some(Protocol::Msc3886), &Method::Options, 299);
+        requests.count(Purpose::Protocol(Protocol::Msc4388), &Method::Put, 409);
+        requests.count(Purpose::Unknown, &Method::Patch, 405);
+        requests.count(Purpose::Unknown, &strange, 405);
+        requests.count(Purpose::Check, &Method::Options, 204);
+        requests.count(Purpose::Protocol(Protocol::Msc3886), &Method::Options, 299);
         let seen: Vec<_> = requests.seen().collect();
         let expected = [
             ("none", "other", 405, 2),
+            ("check", "OPTIONS", 204, 1),
             ("msc3886", "OPTIONS", 0, 1),
             ("msc4108", "GET", 304, 3),
             ("msc4388", "PUT", 409, 1),

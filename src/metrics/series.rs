@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::connections::Phase;
 use super::counters::Durations;
 use super::table::{Emit, Snapshot};
@@ -32,7 +34,8 @@ pub(super) fn ended(now: &Snapshot, emit: Emit<'_>) {
     for protocol in Protocol::ALL {
         let name = format!("msc{}", protocol.number());
         for outcome in Outcome::ALL {
-            let labels = [("protocol", &*name), ("outcome", outcome.name())];
+            let mut labels = vec![("protocol", &*name), ("outcome", outcome.name())];
+            labels.extend(outcome.stage().map(|stage| ("stage", stage.name())));
             emit("", &labels, &now.sessions.ended.of(protocol, outcome));
         }
     }
@@ -97,6 +100,12 @@ fn resident(status: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+pub(super) fn cpu_time(_: &Snapshot, emit: Emit<'_>) {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let spent = Duration::try_from(time).unwrap_or_default();
+    emit("", &[], &spent.as_secs_f64());
 }
 
 pub(super) fn open_fds(_: &Snapshot, emit: Emit<'_>) {

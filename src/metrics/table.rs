@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::connections::Connections;
 use super::counters::{ByStatus, Counter, Durations, Requests};
 use super::series;
-use crate::outcome::Outcome;
+use crate::clock::system_time;
+use crate::outcome::{Outcome, Stage};
 use crate::store::{Counts, Store};
 
 /// A section of the closing summary.
@@ -40,12 +41,15 @@ pub(super) struct Row {
     /// The metric's name for Prometheus. Rows of one metric follow each other.
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
-    /// What the metric means, in one sentence.
+    /// What the metric means, for somebody who knows nothing but that. Its last
+    /// full stop is not here.
     pub(super) help: &'static str,
     pub(super) labels: Labels<'static>,
     pub(super) value: Value,
     /// Its name in systemd's status line. Neighbours of one name are added.
     pub(super) status: &'static str,
+    /// Its name in the minute report of how sign-ins ended.
+    pub(super) ended: &'static str,
     /// Its name in the minute report of what was refused.
     pub(super) refused: &'static str,
     /// Its name in the closing summary.
@@ -60,6 +64,7 @@ impl Row {
         labels: &[],
         value: Value::Number(|_| 0),
         status: "",
+        ended: "",
         refused: "",
         summary: (Section::Sessions, ""),
     };
@@ -98,72 +103,105 @@ metrics! {
     {
         name: "rendezvousd_build_info",
         kind: "gauge",
-        help: "The program that runs; always 1",
+        help: "The version of rendezvousd that runs, as a label; the value is always 1",
         labels: &[("version", env!("CARGO_PKG_VERSION"))],
         value: Value::Number(|_| 1),
     }
     {
         name: "rendezvousd_uptime_seconds",
         kind: "gauge",
-        help: "Time since the start",
+        help: "Seconds since rendezvousd started",
         value: Value::Series(|now, emit| emit("", &[], &now.uptime.as_secs_f64())),
     }
     /// Panics caught.
     count panics {
         name: "rendezvousd_panics_total",
-        help: "Panics caught; each is a defect",
+        help: "Panics that were caught: each is a bug in rendezvousd, please report it",
         summary: (Section::Defects, "panics"),
     }
     {
         name: "rendezvousd_sessions",
         kind: "gauge",
-        help: "Sessions held, those included that have expired and were not swept yet",
+        help: "Sessions in memory now. A session is one attempt to sign in with a QR code, and \
+               lasts some minutes",
         value: Value::Number(|now| now.sessions.live),
         status: "sessions",
         summary: (Section::Sessions, "left"),
     }
     {
+        kind: "gauge",
+        value: Value::Number(|now| now.counters.connections.total()),
+        status: "connections",
+    }
+    {
+        name: "rendezvousd_sessions_limit",
+        kind: "gauge",
+        help: "The most sessions that there can be at once (--max-entries). When they are all \
+               taken, new ones push out others or are refused",
+        value: Value::Number(|now| now.limits.sessions),
+    }
+    {
         name: "rendezvousd_sessions_payload_bytes",
         kind: "gauge",
-        help: "Bytes of their payloads",
+        help: "Bytes of the encrypted messages in all sessions now",
         value: Value::Number(|now| now.sessions.bytes),
     }
     {
         name: "rendezvousd_sessions_created_total",
-        help: "Sessions created",
+        help: "Sessions created, those of the check page included",
         value: Value::Number(|now| now.sessions.created),
-        status: "created",
         summary: (Section::Sessions, "created"),
     }
     {
         name: "rendezvousd_sessions_ended_total",
-        help: "Sessions ended: completed (a sign-in that got to its end), aborted (two devices \
-               met and did not get there), never_joined (no second device came) or evicted (a \
-               newer session took the place)",
+        help: "Sessions ended, by outcome: completed (signed in), aborted (the second device came, \
+               but the sign-in stopped before, at or after its check code: see stage), \
+               never_joined (the second device did not come), evicted (pushed out by newer \
+               sessions), check (the check page, no sign-in). A success is counted when its \
+               session expires, up to five minutes later",
         value: Value::Series(series::ended),
     }
     {
-        value: Value::Number(|now| now.sessions.ended.total(Outcome::Completed)),
+        value: Value::Number(|now| now.ended(&[Outcome::Completed])),
         status: "completed",
+        ended: "completed",
         summary: (Section::Sessions, "completed"),
     }
     {
-        value: Value::Number(|now| now.sessions.ended.total(Outcome::Aborted)),
+        value: Value::Number(|now| now.ended(&Outcome::ABORTED)),
+        status: "aborted",
         summary: (Section::Sessions, "aborted"),
     }
     {
-        value: Value::Number(|now| now.sessions.ended.total(Outcome::NeverJoined)),
+        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::BeforeCheckCode)])),
+        ended: "stopped before the check code",
+    }
+    {
+        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::CheckCode)])),
+        ended: "stopped at the check code (wrong, or not confirmed)",
+    }
+    {
+        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::AfterCheckCode)])),
+        ended: "stopped after the check code (declined, or the homeserver refused)",
+    }
+    {
+        value: Value::Number(|now| now.ended(&[Outcome::NeverJoined])),
+        status: "never joined",
+        ended: "never joined (the second device did not come)",
         summary: (Section::Sessions, "never joined"),
     }
     {
-        value: Value::Number(|now| now.sessions.ended.total(Outcome::Evicted)),
+        value: Value::Number(|now| now.ended(&[Outcome::Evicted])),
+        status: "evicted",
+        ended: "pushed out by newer ones",
         summary: (Section::Sessions, "evicted"),
     }
     /// Creations refused because the client had created enough.
     count rate_limited {
         name: REFUSED,
-        help: "Creations refused: the client over its quota, all sessions in use, or no random \
-               numbers to be had",
+        help: "Sessions that were not created, by reason: quota (that address or network had \
+               created enough: --create-rate, --create-burst), full (all sessions were in use: \
+               --max-entries) or randomness (the system had no random numbers)",
         labels: &[("reason", "quota")],
         status: "refused",
         refused: "creations over a client's quota",
@@ -188,22 +226,25 @@ metrics! {
     /// applied to.
     count unknown_client {
         name: "rendezvousd_creations_unattributed_total",
-        help: "Creations that no quota applied to, because a trusted proxy did not name the client",
+        help: "Sessions created without a check of the client's quota, because the reverse proxy \
+               did not say which client it was (X-Forwarded-For, Forwarded)",
         summary: (Section::Creations, "from unknown clients"),
     }
     {
         name: "rendezvousd_requests_total",
-        help: "Requests answered, by the protocol as far as path or session tell",
+        help: "HTTP requests answered, by method, status and protocol: msc3886, msc4108, msc4388, \
+               check (health checks and the check page itself) or none (errors before the \
+               protocol is known, CORS preflights, and paths that rendezvousd does not serve)",
         value: Value::Series(series::requests),
     }
     {
         name: "rendezvousd_requests_refused_total",
-        help: "Requests refused before they came to a protocol, or whose answer failed",
+        help: "HTTP requests refused before they were looked at, by status: malformed (400, 501, \
+               505), too large (413, 431) or too slow (408); and those that a bug broke (500)",
         value: Value::Series(series::rejections),
     }
     {
         value: Value::Number(|now| now.counters.answered.total()),
-        status: "requests answered",
         summary: (Section::Requests, "answered"),
     }
     {
@@ -219,28 +260,31 @@ metrics! {
     {
         name: "rendezvousd_request_duration_seconds",
         kind: "histogram",
-        help: "Time from a request's beginning, or the event that brought it, to its answer's way \
-               into the socket",
+        help: "Seconds that rendezvousd took to answer an HTTP request, from its first byte to \
+               the first byte of the answer. The time that a poll was held does not count",
         value: Value::Series(series::durations),
     }
     /// Writes refused because another came first.
     count conflicts {
         name: "rendezvousd_write_conflicts_total",
-        help: "Writes refused because another came first",
+        help: "Messages that were not written because the other device had written first (status \
+               409 or 412): normal now and then",
         summary: (Section::Requests, "write conflicts"),
     }
     /// ETags that a proxy had changed and that were read regardless.
     count etags_normalized {
         name: "rendezvousd_etag_repairs_total",
-        help: "ETags that a proxy had changed and that were read regardless",
+        help: "Requests whose ETag a reverse proxy had changed, as it does when it compresses, and \
+               that were understood all the same",
         summary: (Section::Requests, "ETags normalized"),
     }
     /// Held polls that ended because of a write, or because the session did.
     count polls_changed {
         name: HELD_POLLS,
-        help: "Held polls ended: changed (a write came, or the session ended), timeout, gone (the \
-               client left) or released (the server stopped, needed the place, or the session had \
-               too many)",
+        help: "Polls that were held until there was news, and are over, by reason: changed (a \
+               message came, or the session ended), timeout (no message came within --long-poll), \
+               gone (the client or a proxy closed the connection) or released (answered early, as \
+               the server stopped, ran out of connections, or the session had too many)",
         labels: &[("reason", "changed")],
     }
     /// Held polls that ended because their time was over.
@@ -261,14 +305,24 @@ metrics! {
     /// Reads refused because a browser would have shown the payload.
     count navigations_refused {
         name: "rendezvousd_navigations_refused_total",
-        help: "Reads refused because a browser would have shown the payload",
+        help: "Requests refused because somebody opened a session's address in a browser: messages \
+               are for programs, and are not shown",
         summary: (Section::Requests, "navigations refused"),
     }
     {
         name: "rendezvousd_connections",
         kind: "gauge",
-        help: "Connections held, by what they wait for",
+        help: "Open connections now, by state: idle (between requests), receiving (a request), \
+               sending (an answer), lingering (refused, about to close) or held (with a poll that \
+               waits for news)",
         value: Value::Series(series::connections),
+    }
+    {
+        name: "rendezvousd_connections_limit",
+        kind: "gauge",
+        help: "The most connections that there can be at once (--max-connections, or what the \
+               limit of open files allows). Beyond that the one that was idle for longest is closed",
+        value: Value::Number(|now| now.limits.connections),
     }
     /// Connections accepted.
     count accepted {
@@ -279,20 +333,32 @@ metrics! {
     /// Connections closed to make room for newer ones.
     count evicted {
         name: "rendezvousd_connections_evicted_total",
-        help: "Connections closed in favour of newer ones, or for the room that their buffers take",
+        help: "Connections closed to make room: there were too many at once, too many from one \
+               client, or their buffers took too much memory",
         refused: "connections in favour of newer ones",
         summary: (Section::Connections, "evicted"),
     }
     {
+        name: "process_cpu_seconds_total",
+        help: "CPU time that the process has used, in seconds: user and system",
+        value: Value::Series(series::cpu_time),
+    }
+    {
+        name: "process_start_time_seconds",
+        kind: "gauge",
+        help: "When the process started, in seconds since 1970 (Unix time)",
+        value: Value::Number(|now| now.started),
+    }
+    {
         name: "process_resident_memory_bytes",
         kind: "gauge",
-        help: "Memory that the process takes",
+        help: "Memory of the process that is in RAM, in bytes",
         value: Value::Series(series::resident_memory),
     }
     {
         name: "process_open_fds",
         kind: "gauge",
-        help: "File descriptors that are open",
+        help: "File descriptors that the process has open",
         value: Value::Series(series::open_fds),
     }
 }
@@ -301,32 +367,50 @@ const REFUSED: &str = "rendezvousd_creations_refused_total";
 
 const HELD_POLLS: &str = "rendezvousd_held_polls_total";
 
+/// The most that there can be of what is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) sessions: u64,
+    pub(super) connections: u64,
+}
+
 /// Where snapshots are taken.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     counters: Arc<Counters>,
     store: Arc<Store>,
-    started: Instant,
+    limits: Limits,
+    started: (Instant, SystemTime),
 }
 
 impl Metrics {
-    /// The counters and those of a store, from now on.
+    /// The counters and those of a store, from now on, of a server that holds
+    /// so many connections at most.
     #[must_use]
-    pub fn new(counters: Arc<Counters>, store: Arc<Store>) -> Self {
+    pub fn new(counters: Arc<Counters>, store: Arc<Store>, max_connections: usize) -> Self {
+        let limits = Limits {
+            sessions: store.capacity().get() as u64,
+            connections: max_connections as u64,
+        };
         Self {
             counters,
             store,
-            started: Instant::now(),
+            limits,
+            started: (Instant::now(), system_time()),
         }
     }
 
     /// The values of all at present.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let (started, wall) = self.started;
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         Snapshot {
             counters: Counters::clone(&self.counters),
             sessions: self.store.counts(),
-            uptime: self.started.elapsed(),
+            limits: self.limits,
+            started: wall.as_secs(),
+            uptime: started.elapsed(),
         }
     }
 }
@@ -336,7 +420,18 @@ impl Metrics {
 pub struct Snapshot {
     pub(super) counters: Counters,
     pub(super) sessions: Counts,
+    pub(super) limits: Limits,
+    /// When counting began, in seconds since the Unix epoch.
+    pub(super) started: u64,
     pub(super) uptime: Duration,
+}
+
+impl Snapshot {
+    /// How many sessions of all protocols ended as one of these.
+    fn ended(&self, outcomes: &[Outcome]) -> u64 {
+        let ended = &self.sessions.ended;
+        outcomes.iter().map(|outcome| ended.total(*outcome)).sum()
+    }
 }
 
 #[cfg(test)]
@@ -347,7 +442,7 @@ mod tests {
     fn every_row_is_shown_somewhere_and_every_metric_explained() {
         let mut last = "";
         for row in TABLE {
-            let shown = [row.name, row.status, row.refused, row.summary.1];
+            let shown = [row.name, row.status, row.ended, row.refused, row.summary.1];
             assert!(shown.iter().any(|text| !text.is_empty()));
             // The first row of a metric explains it, the others do not.
             let explained = !row.name.is_empty() && row.name != last;

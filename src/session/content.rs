@@ -98,6 +98,12 @@ impl Content {
         payload
     }
 
+    /// Whether the payload begins with these bytes.
+    #[must_use]
+    pub fn starts_with<const N: usize>(&self, start: &[u8; N]) -> bool {
+        self.len() >= N && self.bytes.starts_with(start)
+    }
+
     /// The media type.
     #[must_use]
     pub fn media_type(&self) -> Cow<'static, str> {

@@ -103,7 +103,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::clock::Timestamp;
-    use crate::outcome::{Outcome, Outcomes};
+    use crate::outcome::{Outcome, Outcomes, Stage};
     use crate::protocol::{Concurrency, Protocol};
     use crate::session::{Content, SessionId};
     use crate::store::{Owner, Sequenced, Store};
@@ -164,8 +164,8 @@ mod tests {
     fn an_expiry_and_a_delete_are_counted_alike() {
         for (sizes, outcome) in [
             (&WHOLE[..], Outcome::Completed),
-            (&WHOLE[..5], Outcome::Aborted),
-            (&WHOLE[..1], Outcome::Aborted),
+            (&WHOLE[..5], Outcome::Aborted(Stage::AfterCheckCode)),
+            (&WHOLE[..3], Outcome::Aborted(Stage::CheckCode)),
             (&[], Outcome::NeverJoined),
         ] {
             for deleted in [false, true] {
@@ -202,7 +202,8 @@ mod tests {
             store.note_fetch(id);
             assert!(!store.read(id, concurrency, at(1)).unwrap().is_untouched());
         });
-        let joined = [Outcome::Aborted, Outcome::Aborted, Outcome::NeverJoined];
+        let scanned = Outcome::Aborted(Stage::BeforeCheckCode);
+        let joined = [scanned, scanned, Outcome::NeverJoined];
         assert_eq!(fetched, one_each(joined));
         // What is not there is not recorded.
         Store::new(NonZeroUsize::MIN).note_fetch(SessionId::new([0; 16]));
