@@ -119,6 +119,7 @@ fn sequenced_flow(client: &mut Client) {
 
 fn errors(client: &mut Client) {
     client.request("GET", "/", &[], "");
+    client.request("GET", "/client/v1/rendezvous", &[], "");
     client.request("PATCH", "/rendezvous", &[], "");
     client.request("STRANGE", "/rendezvous", &[], "");
     client.request("OPTIONS", "/rendezvous", &[], "");
@@ -162,7 +163,7 @@ fn everything_is_counted_to_the_number() {
     // The last answers may be on their way before they are counted.
     let metrics = wait_until(&daemon, |metrics| {
         let answered = metrics.get("rendezvousd_request_duration_seconds_count");
-        answered == 31.0 && metrics.sum("rendezvousd_connections") == 1.0
+        answered == 32.0 && metrics.sum("rendezvousd_connections") == 1.0
     });
 
     let requests = [
@@ -187,7 +188,7 @@ fn everything_is_counted_to_the_number() {
         ("msc4388", "PUT", 200, 1),
         ("msc4388", "PUT", 409, 1),
         ("none", "GET", 403, 1),
-        ("none", "GET", 404, 1),
+        ("none", "GET", 404, 2),
         ("none", "OPTIONS", 204, 1),
         ("none", "PUT", 400, 1),
         ("none", "other", 405, 2),
@@ -221,6 +222,7 @@ fn everything_is_counted_to_the_number() {
         ("rendezvousd_creations_unattributed_total", 6.0),
         ("rendezvousd_write_conflicts_total", 2.0),
         ("rendezvousd_etag_repairs_total", 1.0),
+        ("rendezvousd_unknown_paths_total", 1.0),
         ("rendezvousd_navigations_refused_total", 1.0),
         ("rendezvousd_panics_total", 0.0),
         ("rendezvousd_connections_accepted_total", 3.0),

@@ -102,11 +102,15 @@ impl Api {
 
     /// The response at a path of no protocol.
     fn no_route(&self, head: &Head<'_, '_>) -> Response {
-        let redirect = match head.path {
-            "/" => check::redirect(&self.context.settings, head),
-            _ => None,
-        };
-        redirect.unwrap_or_else(|| responses::no_route(head))
+        if head.path == "/" {
+            if let Some(redirect) = check::redirect(&self.context.settings, head) {
+                return redirect;
+            }
+        }
+        if !is_check(None, head) {
+            self.context.counters.unknown_paths.increment();
+        }
+        responses::no_route(head)
     }
 
     fn create(

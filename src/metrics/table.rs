@@ -302,6 +302,12 @@ metrics! {
         name: HELD_POLLS,
         labels: &[("reason", "released")],
     }
+    /// Requests for paths that nothing is at.
+    count unknown_paths {
+        name: "rendezvousd_unknown_paths_total",
+        help: "Requests for paths that rendezvousd does not serve: the reverse proxy passes on too \
+               much, or changes the path on its way. Health checks at / do not count",
+    }
     /// Reads refused because a browser would have shown the payload.
     count navigations_refused {
         name: "rendezvousd_navigations_refused_total",
