@@ -65,9 +65,9 @@ impl Stage {
 /// How the messages of checks begin: those of the check page, and of an
 /// operator's own programs. Clients' messages are encrypted, so none begins so
 /// by chance; and whoever wants to be counted as a check is counted there.
-const CHECKS: [&[u8; 29]; 2] = [
-    b"Message one of the check page",
-    b"Message two of the check page",
+const CHECKS: [[u8; 29]; 2] = [
+    *b"Message one of the check page",
+    *b"Message two of the check page",
 ];
 
 impl Outcome {
@@ -130,10 +130,8 @@ impl Outcome {
     /// gets 304. In MSC4388 its polls have no condition and get 200 like the
     /// other device's, so reads tell nothing there.
     pub(crate) fn of_session(session: &Session) -> Self {
-        if CHECKS
-            .iter()
-            .any(|start| session.content.starts_with(start))
-        {
+        let first = session.content.first();
+        if first.is_some_and(|first| CHECKS.contains(&first)) {
             return Self::Check;
         }
         let (writes, bytes) = completion_threshold(session.protocol);

@@ -67,15 +67,15 @@ impl PooledBytes {
         lock().copy(&self.0, start, &mut out[old..]);
     }
 
-    /// Whether the first bytes are these.
+    /// The first bytes, if there are so many.
     #[must_use]
-    pub fn starts_with<const N: usize>(&self, start: &[u8; N]) -> bool {
+    pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
         let mut first = [0; N];
         if self.len() < N {
-            return false;
+            return None;
         }
         lock().copy(&self.0, 0, &mut first);
-        first == *start
+        Some(first)
     }
 
     /// A copy of the bytes.
@@ -120,6 +120,8 @@ mod tests {
                 let pooled = PooledBytes::new(&[&bytes[..cut], &[], &bytes[cut..length]]);
                 assert_eq!(pooled.len(), length);
                 assert_eq!(pooled.to_vec(), bytes[..length]);
+                let first = bytes[..length].first_chunk::<1_000>();
+                assert_eq!(pooled.first().as_ref(), first);
                 let mut tail = b"x".to_vec();
                 pooled.copy_to(cut, length, &mut tail);
                 assert_eq!(tail[1..], bytes[cut..length]);

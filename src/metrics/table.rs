@@ -158,7 +158,7 @@ metrics! {
                but the sign-in stopped before, at or after its check code: see stage), \
                never_joined (the second device did not come), evicted (pushed out by newer \
                sessions), check (the check page, no sign-in). A success is counted when its \
-               session expires, up to five minutes later",
+               session is deleted or expires, up to five minutes later",
         value: Value::Series(series::ended),
     }
     {
@@ -233,8 +233,8 @@ metrics! {
     {
         name: "rendezvousd_requests_total",
         help: "HTTP requests answered, by method, status and protocol: msc3886, msc4108, msc4388, \
-               check (health checks and the check page itself) or none (errors before the \
-               protocol is known, CORS preflights, and paths that rendezvousd does not serve)",
+               check (health checks and the check page itself) or none (what belongs to no \
+               protocol: CORS preflights, sessions that are gone, unknown paths)",
         value: Value::Series(series::requests),
     }
     {

@@ -98,10 +98,10 @@ impl Content {
         payload
     }
 
-    /// Whether the payload begins with these bytes.
+    /// The first bytes of the payload, if it has so many.
     #[must_use]
-    pub fn starts_with<const N: usize>(&self, start: &[u8; N]) -> bool {
-        self.len() >= N && self.bytes.starts_with(start)
+    pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
+        (self.len() >= N).then(|| self.bytes.first()).flatten()
     }
 
     /// The media type.

@@ -151,11 +151,14 @@ for (const proxy of proxies) {
         return said;
     });
 }
-await check("no page leaves a session", async () => {
+await check("no page leaves a session, or what looks like a sign-in", async () => {
     const metrics = await (await fetch(`http://127.0.0.1:${admin}/metrics`)).text();
     const value = (name) => Number(metrics.match(new RegExp(`^${name} (\\d+)$`, "m"))[1]);
     assert.equal(value("rendezvousd_sessions"), 0);
     assert.ok(value("rendezvousd_sessions_created_total") > 4 * proxies.length);
+    const ended = metrics.match(/^rendezvousd_sessions_ended_total.* [1-9]\d*$/gm);
+    assert.deepEqual(ended.filter((line) => !line.includes('outcome="check"')), []);
+    assert.equal(ended.length, 3, "of each protocol");
 });
 
 await browser.close();

@@ -15,7 +15,7 @@ check_package() {
     is 'its files' "./etc/default/rendezvousd ./usr/bin/rendezvousd $(
         printf './usr/lib/systemd/system/%s\n' $units | sort | tr '\n' ' '
         printf './usr/share/doc/rendezvousd/%s\n' changelog.Debian.gz copyright README.md \
-            systemd/README.md systemd/container/*.* tests/README.md tests/*/README.md \
+            systemd/README.md systemd/{container/*.*,monitoring/*} tests/README.md tests/*/README.md \
             tests/bench/plots/*.svg |
             sort | tr '\n' ' '
     )./usr/share/lintian/overrides/rendezvousd ./usr/share/man/man8/rendezvousd.8.gz " "$files"
@@ -78,7 +78,8 @@ check_installation() {
 }
 
 says_how_it_goes() {
-    property StatusText | grep 'session'
+    property StatusText | grep -E \
+        '^[0-9]+ sessions, [0-9]+ connections now; since the start [0-9]+ completed, '
 }
 
 # What an operator has changed outlives an upgrade, and so does a sign-in.
