@@ -232,9 +232,9 @@ metrics! {
     }
     {
         name: "rendezvousd_requests_total",
-        help: "HTTP requests answered, by method, status and protocol: msc3886, msc4108, msc4388, \
-               check (health checks and the check page itself) or none (what belongs to no \
-               protocol: CORS preflights, sessions that are gone, unknown paths)",
+        help: "HTTP requests answered, by method, status and protocol: that of the client (the \
+               Matrix proposals msc3886, msc4108 and msc4388), check (health checks and the check \
+               page itself) or none (CORS preflights, sessions that are gone, unknown paths)",
         value: Value::Series(series::requests),
     }
     {

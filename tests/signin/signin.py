@@ -105,6 +105,10 @@ async def together(parts):
     return ends
 
 
+# Where rendezvousd is to see that it stopped.
+STAGES = {WRONG_CODE: "check_code", DECLINED: "after_check_code"}
+
+
 async def counts(case, home, server, earlier):
     """What rendezvousd counted, which must be what happened."""
     counters = functools.reduce(Counters.__add__, [*earlier, await server.counters()])
@@ -117,6 +121,9 @@ async def counts(case, home, server, earlier):
     check(not counters.requests("PUT", "4"), f"{counters.requests('PUT', '4')} writes refused")
     outcome = "completed" if case.outcome == SIGNED_IN else "aborted"
     check(counters.outcome(outcome) == sessions, f"{counters.outcome(outcome)} of {sessions} counted as {outcome}")
+    if case.outcome in STAGES:
+        stopped = counters.sum("sessions_ended_total", f'stage="{STAGES[case.outcome]}"')
+        check(stopped == sessions, f"{stopped} of {sessions} counted as stopped {STAGES[case.outcome]}")
     if case.route == "compressing":
         check(counters["etag_repairs_total"], "nothing was compressed")
     return line
