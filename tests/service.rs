@@ -170,7 +170,7 @@ fn systemd_hears_of_readiness_life_and_the_end() {
         }
     }
     assert!(
-        status.starts_with("0 sessions, 0 created, 0 completed, 0 refused, "),
+        status.starts_with("0 sessions, 0 connections now; since the start 0 completed, "),
         "{status}"
     );
     // Who is stopped gives no sign.
