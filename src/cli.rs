@@ -18,6 +18,7 @@ use crate::config::{
     PublicUrl, SignInTtl, TrustedProxy, Ttl, UpTo,
 };
 use crate::server::Address;
+use crate::session::NodeName;
 use crate::usage;
 
 /// A rendezvous server for Matrix sign-in with QR code (MSC3886, MSC4108,
@@ -39,6 +40,11 @@ pub struct Flags {
     /// proxies say
     #[argh(option, arg_name = "url")]
     pub public_url: Option<PublicUrl>,
+
+    /// name of this node if there are several behind a load balancer, 1 to 8
+    /// small letters and digits: ids of its sessions begin with it and a dot
+    #[argh(option, arg_name = "name")]
+    pub node: Option<NodeName>,
 
     /// proxy to believe about scheme, host and client: an address, a network like
     /// 10.0.0.0/8, unix (whoever uses a Unix socket), or none; may be given

@@ -147,6 +147,7 @@ fn api_settings(flags: &Flags) -> api::Settings {
         trusted_proxies: flags.trusted_proxies(),
         prefix: flags.prefix.to_string(),
         public_url: flags.public_url.as_ref().map(|url| url.to_string()),
+        node: flags.node,
         ttl: flags.ttl.0,
         sign_in_ttl: flags.sign_in_ttl.0,
         max_bytes: flags.max_bytes.0,
@@ -195,6 +196,9 @@ pub fn log_limits(flags: &Flags, settings: &server::Settings, has_admin_port: bo
     );
     if let Some(url) = &flags.public_url {
         info!("clients are told {}{prefix}/…", &**url);
+    }
+    if let Some(node) = flags.node {
+        info!("this is node {node}: ids of its sessions begin with {node}.");
     }
     info!(
         "limits: {} sessions, MSC3886 of {} bytes for {}, sign-in of {SIGN_IN_MAX_BYTES} bytes \

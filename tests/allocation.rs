@@ -25,6 +25,7 @@ fn api(store: &Arc<Store>) -> Api {
     let settings = Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
+        node: None,
         trusted_proxies: TrustedProxies::default(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_secs(300),

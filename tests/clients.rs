@@ -270,6 +270,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
     let settings = api::Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
+        node: None,
         trusted_proxies: nobody.clone(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_millis(500),

@@ -89,6 +89,12 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
             &["--public-url", "https://a b"],
             &["--public-url", "https://"],
         ),
+        (&["--node", ""], &["--node", "''", "1 to 8", "node1"]),
+        (&["--node", "A"], &["--node", "'A'", "small letters"]),
+        (&["--node", "a.b"], &["--node", "'a.b'", "1 to 8"]),
+        (&["--node", "node-1"], &["--node", "'node-1'", "1 to 8"]),
+        (&["--node", "123456789"], &["--node", "1 to 8"]),
+        (&["--node", "ä"], &["--node", "'ä'", "1 to 8"]),
         (
             &["--listen", "8090"],
             &["--listen", "'8090'", "127.0.0.1:8090"],

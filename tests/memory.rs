@@ -161,6 +161,7 @@ fn serve(store: &Arc<Store>) -> (Server, String) {
     let settings = api::Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
+        node: None,
         trusted_proxies: TrustedProxies::default(),
         ttl: Duration::from_secs(60),
         sign_in_ttl: Duration::from_secs(60),

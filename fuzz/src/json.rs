@@ -144,6 +144,7 @@ fn api() -> Api {
     let settings = Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
+        node: None,
         trusted_proxies: TrustedProxies::default(),
         rate_limit: RateLimit {
             rate: 60_000,

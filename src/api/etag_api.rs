@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::http::{Answer, Framing, Head, Request, Response, WakerSource};
 use crate::protocol::{Concurrency, Protocol};
-use crate::session::{Content, Session, SessionId};
+use crate::session::{Content, PublicId, Session, SessionId};
 use crate::store::WriteError;
 
 const TEXT_PLAIN: &str = "text/plain";
@@ -62,6 +62,8 @@ impl EtagApi<'_> {
         let now = self.context.clock.now();
         let (id, session) = self.context.create(protocol, content, client, now)?;
         let settings = &self.context.settings;
+        let node = settings.node;
+        let id = PublicId { node, id };
         let origin = settings.public_url.as_deref().unwrap_or_default();
         let response = match url {
             // Its characters need no escaping: see the checks of hosts.

@@ -6,6 +6,7 @@ mod context;
 mod creation_limit;
 mod etag;
 mod etag_api;
+mod foreign;
 mod held_poll;
 mod json_strings;
 mod prefer;

@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use crate::protocol::Protocol;
-use crate::session::SessionId;
+use crate::session::{NodeName, PublicId, SessionId};
 
 #[cfg(test)]
 mod tests;
@@ -87,7 +87,7 @@ impl<'a> Route<'a> {
         .into_iter()
         .find_map(|(create_path, endpoint)| {
             let rest = path.strip_prefix(create_path)?;
-            let resource = Resource::find(rest, endpoint, settings.check_page)?;
+            let resource = Resource::find(rest, endpoint, settings)?;
             Some(Self {
                 endpoint,
                 create_path,
@@ -95,11 +95,20 @@ impl<'a> Route<'a> {
             })
         })
     }
+
+    /// The name of a session in a path of this route.
+    pub(super) fn session_name<'p>(&self, path: &'p str) -> &'p str {
+        let rest = path.get(self.create_path.len() + 1..).unwrap_or_default();
+        rest.split('/').next().unwrap_or_default()
+    }
 }
 
 impl<'a> Resource<'a> {
     /// The resource that the rest of a path names.
-    fn find(rest: &'a str, endpoint: Endpoint, check_page: bool) -> Option<Self> {
+    fn find(rest: &'a str, endpoint: Endpoint, settings: &Settings) -> Option<Self> {
+        let Settings {
+            check_page, node, ..
+        } = *settings;
         match rest {
             "" | "/" => return Some(Self::Create),
             // No session's name: those are longer.
@@ -112,11 +121,20 @@ impl<'a> Resource<'a> {
             _ => {}
         }
         match rest.strip_prefix('/')?.split_once('/') {
-            None => Some(Self::Session(SessionId::parse(&rest[1..]))),
+            None => Some(Self::Session(session(&rest[1..], node))),
             Some((id, name)) if matches!(endpoint, Endpoint::Msc4388(_)) && !name.contains('/') => {
-                Some(Self::Transaction(SessionId::parse(id), name))
+                Some(Self::Transaction(session(id, node), name))
             }
             Some(_) => None,
         }
     }
+}
+
+/// The session of this node that a name stands for, if there can be one.
+fn session(name: &str, node: Option<NodeName>) -> Option<SessionId> {
+    if node.is_none() {
+        return SessionId::parse(name);
+    }
+    let public = PublicId::parse(name)?;
+    (public.node == node).then_some(public.id)
 }

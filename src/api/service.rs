@@ -8,6 +8,7 @@ use super::check;
 use super::context::Context;
 use super::creation_limit::CreationLimit;
 use super::etag_api::{EtagApi, protocol_of};
+use super::foreign::ForeignSessions;
 use super::responses::{self, ProtocolAnswer};
 use super::route::{Endpoint, Resource, Route};
 use super::settings::Settings;
@@ -27,6 +28,7 @@ mod tests;
 pub struct Api {
     context: Arc<Context>,
     creation_limit: CreationLimit,
+    foreign_sessions: ForeignSessions,
 }
 
 impl Api {
@@ -35,6 +37,7 @@ impl Api {
     pub fn new(store: Arc<Store>, clock: Clock, settings: Settings) -> Self {
         Self {
             creation_limit: CreationLimit::new(settings.rate_limit),
+            foreign_sessions: ForeignSessions::default(),
             context: Arc::new(Context {
                 store,
                 clock,
@@ -148,6 +151,20 @@ impl Api {
             .create(protocol, path, url.as_deref(), request, client)
     }
 
+    /// Notes a request that has found no session, if it was for another node's.
+    fn note_foreign(&self, route: Option<Route<'_>>, path: &str) {
+        let none = |route: &Route<'_>| {
+            matches!(
+                route.resource,
+                Resource::Session(None) | Resource::Transaction(None, _)
+            )
+        };
+        if let Some(route) = route.filter(none) {
+            let name = route.session_name(path);
+            self.foreign_sessions.note(&self.context, name);
+        }
+    }
+
     /// The URL of a path of ours as the client sees it, if that is known.
     fn url(&self, path: &str, head: &Head<'_, '_>, peer: Peer) -> Option<String> {
         let settings = &self.context.settings;
@@ -185,6 +202,9 @@ impl Handler for Api {
             };
             let requests = &self.context.counters.requests;
             requests.count(purpose, &request.head.method, response.status.0);
+            if response.status.0 == 404 {
+                self.note_foreign(route, request.head.path);
+            }
         }
         answer
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::client::TrustedProxies;
 use crate::protocol::Protocol;
 use crate::rate_limit::RateLimit;
+use crate::session::NodeName;
 
 /// The largest payload of the sign-in protocols, in bytes, as MSC4108 and
 /// MSC4388 fix it.
@@ -23,6 +24,8 @@ pub struct Settings {
     /// The URL, without a slash at its end, that clients reach us at; without
     /// it `Location` is a path and `url` is made of the request's host.
     pub public_url: Option<String>,
+    /// The name that ids of sessions begin with, if there are several nodes.
+    pub node: Option<NodeName>,
     /// The proxies that are believed about scheme, host and client.
     pub trusted_proxies: TrustedProxies,
     /// The lifetime of an MSC3886 session after its last write.
@@ -72,6 +75,7 @@ impl Settings {
         Self {
             prefix: prefix.into(),
             public_url: None,
+            node: None,
             trusted_proxies: TrustedProxies::default(),
             ttl: Duration::from_secs(60),
             sign_in_ttl: Duration::from_secs(300),

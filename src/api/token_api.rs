@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::http::{Answer, Request, Response};
 use crate::protocol::{Concurrency, Protocol};
-use crate::session::{Content, Revision, Session, SessionId};
+use crate::session::{Content, PublicId, Revision, Session, SessionId};
 use crate::store::{SequenceError, Sequenced};
 
 #[cfg(test)]
@@ -86,8 +86,9 @@ impl TokenApi<'_> {
         let now = self.context.clock.now();
         let context = self.context;
         let (id, session) = context.create(Protocol::Msc4388, content, client, now)?;
+        let node = context.settings.node;
         Ok(object(&Created {
-            id: &id.to_string(),
+            id: &PublicId { node, id }.to_string(),
             sequence_token: &token(session.revision),
             expires_in_ms: remaining(&session, now),
         }))

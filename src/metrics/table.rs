@@ -264,6 +264,12 @@ metrics! {
                the first byte of the answer. The time that a poll was held does not count",
         value: Value::Series(series::durations),
     }
+    /// Requests for sessions of other nodes.
+    count foreign_sessions {
+        name: "rendezvousd_foreign_sessions_total",
+        help: "Requests for sessions of other nodes, or of a server without --node: the load \
+               balancer routes wrongly, or somebody made the id up",
+    }
     /// Writes refused because another came first.
     count conflicts {
         name: "rendezvousd_write_conflicts_total",

@@ -3,12 +3,14 @@
 
 mod content;
 mod id;
+mod node;
 
 #[cfg(test)]
 mod tests;
 
 pub use content::Content;
 pub use id::{Revision, SessionId};
+pub use node::{NodeName, PublicId};
 
 use std::time::Duration;
 

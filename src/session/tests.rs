@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::clock::{Timestamp, millis};
 use crate::protocol::Protocol;
-use crate::session::{Content, Revision, Session, SessionId};
+use crate::session::{Content, NodeName, PublicId, Revision, Session, SessionId};
 
 fn at(monotonic_ms: u64) -> Timestamp {
     Timestamp {
@@ -42,6 +42,54 @@ fn what_display_does_not_write_is_no_id() {
         "-_v7-_v7-_v7-_v7-_v7é",
     ] {
         assert_eq!(SessionId::parse(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn the_id_that_clients_see_begins_with_the_name_of_the_node() {
+    let id = SessionId::new([0xfb; 16]);
+    for (name, text) in [
+        (None, "-_v7-_v7-_v7-_v7-_v7-w"),
+        (Some("a"), "a.-_v7-_v7-_v7-_v7-_v7-w"),
+        (Some("node1234"), "node1234.-_v7-_v7-_v7-_v7-_v7-w"),
+    ] {
+        let node = name.map(|name| name.parse().unwrap());
+        let public = PublicId { node, id };
+        assert_eq!(public.to_string(), text);
+        assert_eq!(PublicId::parse(text), Some(public));
+    }
+    for text in [
+        "",
+        ".",
+        "a.",
+        ".-_v7-_v7-_v7-_v7-_v7-w",
+        "A.-_v7-_v7-_v7-_v7-_v7-w",
+        "a.b.-_v7-_v7-_v7-_v7-_v7-w",
+        "123456789.-_v7-_v7-_v7-_v7-_v7-w",
+        "a.-_v7-_v7-_v7-_v7-_v7-",
+        "a.-_v7-_v7-_v7-_v7-_v7-x",
+        "a-_v7-_v7-_v7-_v7-_v7-w",
+    ] {
+        assert_eq!(PublicId::parse(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn names_of_nodes_are_small_letters_and_digits_and_read_back() {
+    for text in ["a", "0", "node1234", "zzzzzzzz"] {
+        let name: NodeName = text.parse().unwrap();
+        assert_eq!(name.to_string(), text);
+        assert_eq!(NodeName::from_padded(name.padded()), Some(name));
+    }
+    for text in ["", "A", "a.b", "a-b", "a b", "ä", "123456789", "a\0", "\0a"] {
+        assert!(text.parse::<NodeName>().is_err(), "{text:?}");
+    }
+    for padded in [
+        b"\0\0\0\0\0\0\0\0",
+        b"a\0b\0\0\0\0\0",
+        b"\xff\0\0\0\0\0\0\0",
+    ] {
+        assert_eq!(NodeName::from_padded(*padded), None, "{padded:?}");
     }
 }
 
