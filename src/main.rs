@@ -61,7 +61,7 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
     });
     // Also after a failed start: the sessions are those of the last run.
     if let Some(path) = state_file {
-        service::keep(path, &store);
+        service::keep(path, &store, flags.node);
     }
     info!("stopped; {}", outcome?);
     Ok(())

@@ -23,6 +23,7 @@ use crate::ports::Port;
 use crate::rate_limit::{self, RateLimit};
 use crate::reaper::Reaper;
 use crate::server::{self, Deadlines, Listener, Server, reserve_fds};
+use crate::session::NodeName;
 use crate::signals::StopSignals;
 use crate::state;
 use crate::store::Store;
@@ -246,7 +247,8 @@ pub fn restore(flags: &Flags) -> (Store, Option<&Path>) {
         return (store, None);
     };
     let shown = path.display();
-    match state::load(path, &mut store, flags.largest_payload(), Clock.now()) {
+    let largest = flags.largest_payload();
+    match state::load(path, &mut store, largest, flags.node, Clock.now()) {
         Ok(0) => {}
         Ok(count) => info!("restored {count} sessions from {shown}"),
         Err(error) if error.is_foreign() => {
@@ -259,9 +261,9 @@ pub fn restore(flags: &Flags) -> (Store, Option<&Path>) {
 }
 
 /// Keeps the sessions in a file, and logs how many are kept and how many not.
-pub fn keep(path: &Path, store: &Store) {
+pub fn keep(path: &Path, store: &Store, node: Option<NodeName>) {
     let shown = path.display();
-    match state::save(path, store, Clock.now()) {
+    match state::save(path, store, node, Clock.now()) {
         Ok(kept) => {
             info!("kept {} sessions in {shown}", kept.sessions);
             if let Some(error) = kept.shortage {

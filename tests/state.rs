@@ -265,7 +265,7 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
     for (bytes, why) in [
         (&whole[..whole.len() / 2], "is damaged"),
         (&flipped, "is damaged"),
-        (&newer, "is of version 4, and this program knows 2 to 3"),
+        (&newer, "is of version 5, and this program knows 3 to 4"),
         (b"", "is damaged"),
     ] {
         fs::write(directory.file(), bytes).unwrap();
@@ -278,6 +278,52 @@ fn a_damaged_file_is_one_warning_and_a_normal_start() {
         stop(daemon);
         // What was refused has been written over.
         let daemon = directory.start(&[]);
+        assert_eq!(read(&daemon, &path).status, 200);
+    }
+}
+
+#[test]
+fn sessions_are_restored_by_their_node_alone() {
+    let start = |directory: &Directory, name: &str| {
+        let flags: &[&str] = if name.is_empty() {
+            &[]
+        } else {
+            &["--node", name]
+        };
+        directory.start(flags)
+    };
+    for (writer, reader, why) in [
+        ("a", "b", "was written by node a"),
+        ("a", "", "was written by node a"),
+        ("", "a", "was written by a server without --node"),
+        ("a", "a", ""),
+    ] {
+        let directory = Directory::new(&format!("node-{writer}-{reader}"));
+        let daemon = start(&directory, writer);
+        let (path, _) = tagged(&daemon, TEXT);
+        stop(daemon);
+        let daemon = start(&directory, reader);
+        let warnings = warnings(&daemon.start);
+        if why.is_empty() {
+            assert!(warnings.is_empty(), "{warnings:?}");
+            assert_eq!(read(&daemon, &path).status, 200);
+            continue;
+        }
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            warnings[0].contains("restored no sessions: "),
+            "{warnings:?}"
+        );
+        assert!(warnings[0].ends_with(why), "{warnings:?}");
+        let random = path.rsplit(['/', '.']).next().unwrap();
+        for prefix in ["", "a.", "b."] {
+            let path = format!("/rendezvous/{prefix}{random}");
+            assert_eq!(read(&daemon, &path).status, 404, "{path}");
+        }
+        let (path, _) = tagged(&daemon, TEXT);
+        stop(daemon);
+        // What was refused has been written over.
+        let daemon = start(&directory, reader);
         assert_eq!(read(&daemon, &path).status, 200);
     }
 }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use crate::session::NodeName;
+
 /// Changes with every change of the format.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// The oldest version that can be read.
-pub(super) const OLDEST_VERSION: u32 = 2;
+pub(super) const OLDEST_VERSION: u32 = 3;
 
 /// Why sessions were not read back.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub enum LoadError {
     Version(u32),
     /// It was written before the machine was started last.
     OtherBoot,
+    /// Its sessions have ids of another node, or of a server without a name.
+    OtherNode(Option<NodeName>),
     /// It is not as it was written.
     Damaged,
 }
@@ -49,6 +53,8 @@ impl fmt::Display for LoadError {
                 OLDEST_VERSION, VERSION
             ),
             Self::OtherBoot => f.write_str("was written before the machine was started last"),
+            Self::OtherNode(Some(node)) => write!(f, "was written by node {node}"),
+            Self::OtherNode(None) => f.write_str("was written by a server without --node"),
             Self::Damaged => f.write_str("is damaged"),
         }
     }

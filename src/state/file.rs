@@ -12,8 +12,9 @@ use rustix::process::geteuid;
 
 use super::error::LoadError;
 use super::fit::{self, SaveOutcome};
-use super::format::{self, Boot, Limits};
+use super::format::{self, Limits, Origin};
 use crate::clock::Timestamp;
+use crate::session::NodeName;
 use crate::store::Store;
 
 /// Writes all that live at `now` to a file that only its owner may read, in
@@ -22,10 +23,16 @@ use crate::store::Store;
 ///
 /// # Errors
 /// What the system says; what was there is there still.
-pub fn save(path: &Path, store: &Store, now: Timestamp) -> io::Result<SaveOutcome> {
+pub fn save(
+    path: &Path,
+    store: &Store,
+    node: Option<NodeName>,
+    now: Timestamp,
+) -> io::Result<SaveOutcome> {
     let boot = this_boot()?;
+    let origin = Origin { boot, node };
     let mut new = Temporary::create(path)?;
-    let outcome = fit::write(&mut new.file, store, &boot, now)?;
+    let outcome = fit::write(&mut new.file, store, &origin, now)?;
     fs::rename(&new.path, path)?;
     Ok(outcome)
 }
@@ -41,9 +48,11 @@ pub fn load(
     path: &Path,
     store: &mut Store,
     largest: usize,
+    node: Option<NodeName>,
     now: Timestamp,
 ) -> Result<usize, LoadError> {
     let boot = this_boot().map_err(LoadError::NotWritable)?;
+    let origin = Origin { boot, node };
     let attempt = Temporary::create(path).map(drop);
     let file = match &attempt {
         // A file that is there makes room once it is removed.
@@ -58,7 +67,7 @@ pub fn load(
         payload: largest,
     };
     let length = file.metadata()?.len();
-    let restored = format::read(BufReader::new(file), length, &boot, limits, now)?;
+    let restored = format::read(BufReader::new(file), length, &origin, limits, now)?;
     // A file that stays would be read again after a crash, when its sessions
     // have long been written to.
     fs::remove_file(path)?;
@@ -67,12 +76,12 @@ pub fn load(
 }
 
 /// What tells this boot of the machine from all others.
-fn this_boot() -> io::Result<Boot> {
+fn this_boot() -> io::Result<[u8; 36]> {
     const FILE: &str = "/proc/sys/kernel/random/boot_id";
     let unknown = |why: &dyn fmt::Display| io::Error::other(format!("{FILE}: {why}"));
     let text = fs::read_to_string(FILE).map_err(|error| unknown(&error))?;
     let id = text.trim_end().as_bytes();
-    Boot::try_from(id).map_err(|error| unknown(&error))
+    <[u8; 36]>::try_from(id).map_err(|error| unknown(&error))
 }
 
 /// Opens the file if there is one, and it is ours.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, ErrorKind, Seek, Write};
 
-use super::format::{self, Boot, Written};
+use super::format::{self, Origin, Written};
 use crate::clock::Timestamp;
 use crate::store::Store;
 
@@ -42,13 +42,13 @@ impl TruncatableFile for std::fs::File {
 pub(super) fn write(
     file: &mut impl TruncatableFile,
     store: &Store,
-    boot: &Boot,
+    origin: &Origin,
     now: Timestamp,
 ) -> io::Result<SaveOutcome> {
     let mut byte_limit = u64::MAX;
     let mut shortage = None;
     loop {
-        let error = match write_once(file, byte_limit, store, boot, now) {
+        let error = match write_once(file, byte_limit, store, origin, now) {
             Ok(Written { sessions, left_out }) => match shortage {
                 Some(error) if sessions == 0 && left_out > 0 => return Err(error),
                 _ => {
@@ -82,12 +82,12 @@ fn write_once(
     file: &mut impl TruncatableFile,
     byte_limit: u64,
     store: &Store,
-    boot: &Boot,
+    origin: &Origin,
     now: Timestamp,
 ) -> io::Result<Written> {
     file.rewind()?;
     let mut out = BufWriter::new(&mut *file);
-    let written = format::write(&mut out, byte_limit, store, boot, now)?;
+    let written = format::write(&mut out, byte_limit, store, origin, now)?;
     out.flush()?;
     drop(out);
     let length = file.stream_position()?;
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::protocol::Protocol;
     use crate::session::Content;
-    use crate::state::tests::{BOOT, at, limits, sample};
+    use crate::state::tests::{ORIGIN, at, limits, sample};
     use crate::store::{Owner, Snapshot};
 
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,7 +193,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Vec<Snapshot> {
         let now = at(5_000);
-        let store = format::read(bytes, bytes.len() as u64, &BOOT, limits(10), now);
+        let store = format::read(bytes, bytes.len() as u64, &ORIGIN, limits(10), now);
         store.unwrap().snapshots(now)
     }
 
@@ -201,7 +201,7 @@ mod tests {
     fn sizes(sessions: &[Snapshot]) -> (usize, Vec<usize>) {
         let mut out = Vec::new();
         let none = Store::new(limits(1).sessions);
-        format::write(&mut out, 0, &none, &BOOT, at(5_000)).unwrap();
+        format::write(&mut out, 0, &none, &ORIGIN, at(5_000)).unwrap();
         let size = |saved| {
             let mut bytes = Vec::new();
             format::write_session(&mut bytes, saved).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     fn check(store: &Store, kind: Kind, room: usize, whole: usize) {
         let all = store.snapshots(at(5_000));
         let mut disk = Disk::new(kind, room);
-        let outcome = write(&mut disk, store, &BOOT, at(5_000));
+        let outcome = write(&mut disk, store, &ORIGIN, at(5_000));
         let expected = match kind {
             _ if room >= whole => all.clone(),
             Kind::Tmpfs => fitting(&all, room),
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_error_that_is_no_shortage_is_not_tried_again() {
         let mut disk = Disk::new(Kind::Broken, 10_000);
-        let outcome = write(&mut disk, &sample(), &BOOT, at(5_000));
+        let outcome = write(&mut disk, &sample(), &ORIGIN, at(5_000));
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

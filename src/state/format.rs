@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`MAGIC`], [`VERSION`] | 8, 4 |
 //! | boot id | 36 |
+//! | name of the node, zeros after it, or zeros alone | 8 |
 //! | when it was written | 8 |
 //! | keys of the hash of transactions' names | 2 × 8 |
 //! | sessions, the most recently used first | |
@@ -23,8 +24,8 @@
 //! | payload and media type | |
 //! | transactions: name and revision made, 0 for a conflict | 2 × 8 each |
 //!
-//! Times are milliseconds on the monotonic clock. Version 2, which is still
-//! read, has no owner.
+//! Times are milliseconds on the monotonic clock. Version 3, which is still
+//! read, has no name of a node.
 
 use std::io::{self, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -34,16 +35,22 @@ use super::error::{LoadError, OLDEST_VERSION, VERSION};
 use super::stream::{Input, Summed};
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
-use crate::session::{Content, Revision, Session, SessionId};
+use crate::session::{Content, NodeName, Revision, Session, SessionId};
 use crate::store::{Owner, Record, Snapshot, Store, TxnHasher};
 
 const MAGIC: [u8; 8] = *b"rdvstate";
 
-/// The text of a boot id, a UUID.
-pub(super) type Boot = [u8; 36];
+/// Whose sessions a file has: none but these may be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The text of a boot id, a UUID.
+    pub(super) boot: [u8; 36],
+    /// The name in the sessions' ids.
+    pub(super) node: Option<NodeName>,
+}
 
 /// All that stands before the sessions.
-const HEADER: u64 = 8 + 4 + 36 + 8 + 2 * 8;
+const HEADER: u64 = 8 + 4 + 36 + 8 + 8 + 2 * 8;
 
 /// The number of sessions and the sum.
 const TRAILER: u64 = 8 + 8;
@@ -70,11 +77,11 @@ pub(super) fn write(
     out: impl Write,
     byte_limit: u64,
     store: &Store,
-    boot: &Boot,
+    origin: &Origin,
     now: Timestamp,
 ) -> io::Result<Written> {
     let mut out = Summed::new(out);
-    write_header(&mut out, store.txn_hasher(), boot, now)?;
+    write_header(&mut out, store.txn_hasher(), origin, now)?;
     let mut left = byte_limit.saturating_sub(HEADER + TRAILER);
     let mut written = Written::default();
     let mut bytes = Vec::new();
@@ -96,12 +103,13 @@ pub(super) fn write(
 pub(super) fn write_header(
     out: &mut impl Write,
     keys: TxnHasher,
-    boot: &Boot,
+    origin: &Origin,
     now: Timestamp,
 ) -> io::Result<()> {
     out.write_all(&MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
-    out.write_all(boot)?;
+    out.write_all(&origin.boot)?;
+    out.write_all(&origin.node.map_or([0; 8], NodeName::padded))?;
     for number in [now.monotonic_ms, keys.0[0], keys.0[1]] {
         out.write_all(&number.to_le_bytes())?;
     }
@@ -154,7 +162,7 @@ pub(super) fn write_session(out: &mut impl Write, snapshot: &Snapshot) -> io::Re
 pub(super) fn read(
     input: impl Read,
     length: u64,
-    boot: &Boot,
+    origin: &Origin,
     limits: Limits,
     now: Timestamp,
 ) -> Result<Store, LoadError> {
@@ -166,16 +174,23 @@ pub(super) fn read(
     if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(LoadError::Version(version));
     }
-    let boot_then = input.array()?;
+    let boot: [u8; 36] = input.array()?;
+    let node = match version {
+        OLDEST_VERSION => None,
+        _ => read_node(&mut input)?,
+    };
     let written = input.number()?;
-    if boot_then != *boot || written > now.monotonic_ms {
+    if boot != origin.boot || written > now.monotonic_ms {
         return Err(LoadError::OtherBoot);
+    }
+    if node != origin.node {
+        return Err(LoadError::OtherNode(node));
     }
     let keys = TxnHasher([input.number()?, input.number()?]);
     let mut store = Store::with_hasher(limits.sessions, keys);
     let (mut count, mut restored) = (0, 0);
     while input.left() > TRAILER {
-        let snapshot = read_session(&mut input, version, written)?;
+        let snapshot = read_session(&mut input, written)?;
         count += 1;
         if restored < limits.sessions.get()
             && snapshot.session.content.len() <= limits.payload
@@ -195,17 +210,20 @@ pub(super) fn read(
     }
 }
 
+/// The name of the node that has written the file.
+fn read_node(input: &mut Input<impl Read>) -> Result<Option<NodeName>, LoadError> {
+    let padded = input.array()?;
+    if padded == [0; NodeName::MAX_LENGTH] {
+        return Ok(None);
+    }
+    let node = NodeName::from_padded(padded).ok_or(LoadError::Damaged)?;
+    Ok(Some(node))
+}
+
 /// A session that was last written to before `written`.
-fn read_session(
-    input: &mut Input<impl Read>,
-    version: u32,
-    written: u64,
-) -> Result<Snapshot, LoadError> {
+fn read_session(input: &mut Input<impl Read>, written: u64) -> Result<Snapshot, LoadError> {
     let id = SessionId::new(input.array()?);
-    let owner = match version {
-        OLDEST_VERSION => Owner::UNKNOWN,
-        _ => Owner([input.number()?, input.number()?, input.number()?]),
-    };
+    let owner = Owner([input.number()?, input.number()?, input.number()?]);
     let number = u16::from_le_bytes(input.array()?);
     let protocol = Protocol::ALL
         .into_iter()

@@ -7,7 +7,7 @@ use std::{env, process};
 
 use proptest::prelude::*;
 
-use super::format::{self, Boot, Limits};
+use super::format::{self, Limits, Origin};
 use super::stream::Summed;
 use crate::clock::Timestamp;
 use crate::protocol::{Concurrency, Protocol};
@@ -15,7 +15,10 @@ use crate::session::{Content, Revision, Session, SessionId};
 use crate::state::{LoadError, load, save};
 use crate::store::{Owner, Record, Sequenced, Snapshot, Store, TxnHasher};
 
-pub(super) const BOOT: Boot = *b"01234567-89ab-cdef-0123-456789abcdef";
+pub(super) const ORIGIN: Origin = Origin {
+    boot: *b"01234567-89ab-cdef-0123-456789abcdef",
+    node: None,
+};
 
 pub(super) fn at(monotonic_ms: u64) -> Timestamp {
     Timestamp {
@@ -68,14 +71,14 @@ pub(super) fn sample() -> Store {
 
 fn written(store: &Store, now: Timestamp) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let written = format::write(&mut bytes, u64::MAX, store, &BOOT, now).unwrap();
+    let written = format::write(&mut bytes, u64::MAX, store, &ORIGIN, now).unwrap();
     assert_eq!(written.sessions, store.snapshots(now).len());
     assert_eq!(written.left_out, 0);
     bytes
 }
 
 fn read(bytes: &[u8], limits: Limits, now: Timestamp) -> Result<Store, LoadError> {
-    format::read(bytes, bytes.len() as u64, &BOOT, limits, now)
+    format::read(bytes, bytes.len() as u64, &ORIGIN, limits, now)
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn whatever_byte_is_changed_or_missing_it_is_refused() {
         missing.remove(place);
         assert!(read(&missing, limits(10), now).is_err(), "{place}");
         let length = good.len() as u64;
-        let cut = format::read(&good[..place], length, &BOOT, limits(10), now);
+        let cut = format::read(&good[..place], length, &ORIGIN, limits(10), now);
         assert!(matches!(cut, Err(LoadError::Damaged)), "{place}");
     }
     let longer = [&good[..], b"x"].concat();
@@ -149,9 +152,9 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
     other[0] ^= 1;
     assert_eq!(refused(&other, now), "is no state file");
     let mut newer = good.clone();
-    for version in [1, 4, 0xff] {
+    for version in [2, 5, 0xff] {
         newer[8] = version;
-        let line = format!("is of version {version}, and this program knows 2 to 3");
+        let line = format!("is of version {version}, and this program knows 3 to 4");
         assert_eq!(refused(&newer, now), line);
     }
     let mut boot = good.clone();
@@ -167,7 +170,7 @@ fn what_is_not_this_boots_or_this_versions_is_told_apart() {
 /// The bytes of a file that is sound but for its session of these parts.
 fn file_of(session: Session, transactions: Vec<Record>, times: usize) -> Vec<u8> {
     let mut out = Summed::new(Vec::new());
-    format::write_header(&mut out, TxnHasher([1, 2]), &BOOT, at(5_000)).unwrap();
+    format::write_header(&mut out, TxnHasher([1, 2]), &ORIGIN, at(5_000)).unwrap();
     let saved = Snapshot {
         id: SessionId::new([7; 16]),
         session,
@@ -241,18 +244,15 @@ fn what_no_server_can_have_written_is_refused() {
     }
 }
 
-/// The bytes of a file of version 2 with these sessions.
+/// The bytes of a file of version 3 with these sessions.
 fn old_version(sessions: &[Snapshot]) -> Vec<u8> {
-    let mut bytes = b"rdvstate\x02\0\0\0".to_vec();
-    bytes.extend(BOOT);
+    let mut bytes = b"rdvstate\x03\0\0\0".to_vec();
+    bytes.extend(ORIGIN.boot);
     for number in [5_000, 1, 2] {
         bytes.extend(u64::to_le_bytes(number));
     }
     for saved in sessions {
-        let mut session = Vec::new();
-        format::write_session(&mut session, saved).unwrap();
-        // The owner is between the id and the protocol.
-        bytes.extend([&session[..16], &session[40..]].concat());
+        format::write_session(&mut bytes, saved).unwrap();
     }
     bytes.extend((sessions.len() as u64).to_le_bytes());
     bytes.extend(sum(&bytes).to_le_bytes());
@@ -267,7 +267,7 @@ fn sum(bytes: &[u8]) -> u64 {
 #[test]
 fn a_fetch_is_there_or_not() {
     let good = file_of(session(Protocol::Msc4108, b"", ""), vec![], 1);
-    let place = 72 + 74;
+    let place = 80 + 74;
     assert_eq!(good[place..place + 2], [1, 3]);
     for (fetched, sound) in [(0, true), (1, true), (2, false), (0xff, false)] {
         let (front, _) = good.split_last_chunk::<8>().unwrap();
@@ -280,13 +280,52 @@ fn a_fetch_is_there_or_not() {
 }
 
 #[test]
-fn a_file_of_the_second_version_is_read_and_names_no_owner() {
-    let mut sessions = sample().snapshots(at(5_000));
-    let store = read(&old_version(&sessions), limits(10), at(5_000)).unwrap();
-    for saved in &mut sessions {
-        saved.owner = Owner::UNKNOWN;
-    }
+fn a_file_of_the_third_version_is_read_and_is_of_no_node() {
+    let sessions = sample().snapshots(at(5_000));
+    let bytes = old_version(&sessions);
+    let store = read(&bytes, limits(10), at(5_000)).unwrap();
     assert_eq!(store.snapshots(at(5_000)), sessions);
+    let length = bytes.len() as u64;
+    let refused = format::read(&bytes[..], length, &node("a"), limits(10), at(5_000));
+    assert!(matches!(refused, Err(LoadError::OtherNode(None))));
+}
+
+/// Where a node writes its file.
+fn node(name: &str) -> Origin {
+    Origin {
+        node: (!name.is_empty()).then(|| name.parse().unwrap()),
+        ..ORIGIN
+    }
+}
+
+#[test]
+fn a_file_is_read_by_the_node_that_has_written_it_and_by_no_other() {
+    let store = sample();
+    let now = at(5_000);
+    let names = ["", "a", "b", "ab", "node1234"];
+    for writer in names {
+        let mut bytes = Vec::new();
+        format::write(&mut bytes, u64::MAX, &store, &node(writer), now).unwrap();
+        for reader in names {
+            let length = bytes.len() as u64;
+            let read = format::read(&bytes[..], length, &node(reader), limits(10), now);
+            if reader == writer {
+                assert_eq!(read.unwrap().snapshots(now), store.snapshots(now));
+                continue;
+            }
+            let line = match writer {
+                "" => "was written by a server without --node".to_owned(),
+                name => format!("was written by node {name}"),
+            };
+            assert_eq!(read.err().unwrap().to_string(), line, "{reader}");
+        }
+    }
+    // No name that a node can have.
+    let mut bytes = Vec::new();
+    format::write(&mut bytes, u64::MAX, &store, &node("a"), now).unwrap();
+    bytes[48..50].copy_from_slice(b"A\0");
+    let refused = read(&bytes, limits(10), now);
+    assert!(matches!(refused, Err(LoadError::Damaged)));
 }
 
 #[test]
@@ -343,18 +382,18 @@ fn a_file_is_its_owners_alone_and_gone_once_it_is_loaded() {
     let path = directory.file();
     let now = at(5_000);
     let mut store = empty();
-    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
+    assert_eq!(load(&path, &mut store, 4_096, None, now).unwrap(), 0);
     fs::write(directory.0.join("state.new"), "left by a crash").unwrap();
     fs::write(&path, "refused").unwrap();
     let old = sample();
-    assert_eq!(save(&path, &old, now).unwrap().sessions, 6);
+    assert_eq!(save(&path, &old, None, now).unwrap().sessions, 6);
     assert_eq!(directory.names(), ["state"]);
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 6);
+    assert_eq!(load(&path, &mut store, 4_096, None, now).unwrap(), 6);
     assert_eq!(store.snapshots(now), old.snapshots(now));
     assert!(directory.names().is_empty());
-    assert_eq!(load(&path, &mut store, 4_096, now).unwrap(), 0);
+    assert_eq!(load(&path, &mut store, 4_096, None, now).unwrap(), 0);
     assert_eq!(
         store.snapshots(now),
         old.snapshots(now),
@@ -368,7 +407,7 @@ fn a_refused_file_stays_and_so_does_the_store() {
     let path = directory.file();
     fs::write(&path, "rdvstat? and what else").unwrap();
     let mut store = sample();
-    let refused = load(&path, &mut store, 4_096, at(5_000));
+    let refused = load(&path, &mut store, 4_096, None, at(5_000));
     assert!(matches!(refused, Err(LoadError::Foreign)));
     assert_eq!(store.counts().live, 6);
     assert_eq!(directory.names(), ["state"]);
@@ -379,16 +418,16 @@ fn links_and_what_is_no_file_are_neither_followed_nor_waited_for() {
     let directory = Directory::new("links");
     let (path, aside) = (directory.file(), directory.0.join("aside"));
     let now = at(5_000);
-    save(&aside, &sample(), now).unwrap();
+    save(&aside, &sample(), None, now).unwrap();
     let before = fs::read(&aside).unwrap();
     let refused = || {
-        let refused = load(&path, &mut empty(), 4_096, now);
+        let refused = load(&path, &mut empty(), 4_096, None, now);
         assert!(matches!(refused, Err(LoadError::NotOurs)), "{refused:?}");
     };
     symlink(&aside, &path).unwrap();
     refused();
     symlink(&aside, directory.0.join("state.new")).unwrap();
-    save(&path, &empty(), now).unwrap();
+    save(&path, &empty(), None, now).unwrap();
     assert_eq!(fs::read(&aside).unwrap(), before);
     assert!(fs::symlink_metadata(&path).unwrap().is_file());
     assert_eq!(directory.names(), ["aside", "state"]);
@@ -396,7 +435,7 @@ fn links_and_what_is_no_file_are_neither_followed_nor_waited_for() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     refused();
-    assert!(save(&path, &sample(), now).is_err());
+    assert!(save(&path, &sample(), None, now).is_err());
     assert_eq!(directory.names(), ["aside", "state"]);
     fs::remove_dir(&path).unwrap();
     let fifo = process::Command::new("mkfifo").arg(&path).status();
@@ -408,11 +447,11 @@ fn links_and_what_is_no_file_are_neither_followed_nor_waited_for() {
 fn where_nothing_can_be_written_a_load_says_so() {
     let directory = Directory::new("nowhere");
     let path = directory.0.join("no").join("state");
-    let error = load(&path, &mut empty(), 4_096, at(0)).unwrap_err();
+    let error = load(&path, &mut empty(), 4_096, None, at(0)).unwrap_err();
     assert!(matches!(error, LoadError::NotWritable(_)));
     let line = "cannot be written: No such file or directory (os error 2)";
     assert_eq!(error.to_string(), line);
-    assert!(save(&path, &empty(), at(0)).is_err());
+    assert!(save(&path, &empty(), None, at(0)).is_err());
 }
 
 /// A session that a server can have at 100 000.
