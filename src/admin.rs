@@ -2,7 +2,8 @@
 //! and nothing for web pages.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tiny_http::Method;
@@ -51,22 +52,29 @@ pub fn settings() -> Settings {
 pub struct Admin {
     metrics: Metrics,
     probe: Probe,
+    /// Whether the server is about to stop.
+    draining: Arc<AtomicBool>,
     /// The last probe's end and outcome.
     health: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Admin {
-    /// A handler that shows these metrics and probes these workers.
+    /// A handler that shows these metrics and probes these workers, until they
+    /// are draining.
     #[must_use]
-    pub fn new(metrics: Metrics, probe: Probe) -> Self {
+    pub fn new(metrics: Metrics, probe: Probe, draining: Arc<AtomicBool>) -> Self {
         Self {
             metrics,
             probe,
+            draining,
             health: Mutex::default(),
         }
     }
 
     fn health(&self, now: Instant) -> Response {
+        if self.draining.load(Ordering::Relaxed) {
+            return plain(503, "This server is about to stop");
+        }
         let mut last = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = last.filter(|(at, _)| now.saturating_duration_since(*at) < HEALTH_PERIOD);
         let answered = match recent {
@@ -139,14 +147,12 @@ fn is_from_web_page(head: &Head<'_, '_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-    use std::sync::Arc;
-
     use super::*;
     use crate::http::{Decoder, Status};
     use crate::metrics::Counters;
     use crate::server::{Listener, Server};
     use crate::store::Store;
+    use std::num::NonZeroUsize;
 
     /// The admin port's handler, and the server that it watches.
     fn watched() -> (Admin, Server) {
@@ -164,7 +170,8 @@ mod tests {
         let ours = Arc::clone(&counters);
         let server = Server::start(vec![listener], &settings(), &Arc::new(Silent), ours).unwrap();
         let store = Arc::new(Store::new(NonZeroUsize::MIN));
-        let admin = Admin::new(Metrics::new(counters, store, 1), server.probe("/"));
+        let metrics = Metrics::new(counters, store, 1);
+        let admin = Admin::new(metrics, server.probe("/"), Arc::default());
         (admin, server)
     }
 

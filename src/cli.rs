@@ -14,7 +14,7 @@ use log::LevelFilter;
 use crate::api::SIGN_IN_MAX_BYTES;
 use crate::client::TrustedProxies;
 use crate::config::{
-    LongPoll, MAX_CONNECTIONS, MAX_CREATIONS, MAX_ENTRIES, MAX_WORKERS, PayloadSize, Prefix,
+    Drain, LongPoll, MAX_CONNECTIONS, MAX_CREATIONS, MAX_ENTRIES, MAX_WORKERS, PayloadSize, Prefix,
     PublicUrl, SignInTtl, TrustedProxy, Ttl, UpTo,
 };
 use crate::server::Address;
@@ -109,6 +109,12 @@ pub struct Flags {
     /// file that keeps the sessions from a stop to the next start
     #[argh(option, arg_name = "path")]
     pub state_file: Option<PathBuf>,
+
+    /// time from a signal to stop until the stop, in which no session is created
+    /// and health checks fail, so that a load balancer can move on; up to 5m,
+    /// default 0s; another signal ends it
+    #[argh(option, arg_name = "time", default = "Drain::default()")]
+    pub drain: Drain,
 
     /// do not serve the check page, at /check below --prefix
     #[argh(switch)]

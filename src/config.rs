@@ -175,6 +175,20 @@ impl FromStr for LongPoll {
     }
 }
 
+/// A value of `--drain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain(pub Duration);
+
+impl FromStr for Drain {
+    type Err = String;
+
+    /// Up to the longest life of a sign-in: nothing is left to wait for then.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "write a number and a unit, up to 5m; 0s stops at once";
+        duration_in(text, &(Duration::ZERO..=*SIGN_IN_TTL.end()), rule).map(Self)
+    }
+}
+
 /// A time in this range; the error says what the rule is.
 fn duration_in(
     text: &str,

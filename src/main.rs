@@ -55,7 +55,9 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
     let (store, state_file) = service::restore(flags);
     let store = Arc::new(store);
     let outcome = Service::start(flags, &settings, sockets, &store).and_then(|service| {
-        let waited = service.supervise(&signals);
+        let waited = service
+            .supervise(&signals)
+            .and_then(|()| service.drain(&signals, flags.drain.0));
         let totals = service.stop();
         waited.map(|()| totals).map_err(StartError::Signals)
     });

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
@@ -32,6 +33,13 @@ use crate::systemd::{self, Sockets};
 /// How often systemd gets a status line.
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
+/// How often systemd hears that the stop is still wanted, while draining.
+const DRAIN_STEP: Duration = Duration::from_secs(1);
+
+/// The time that systemd is asked for each time: what a stop takes, and a pause
+/// of the machine.
+const STOP_TIME: Duration = Duration::from_secs(10);
+
 /// All parts that run.
 #[derive(Debug)]
 pub struct Service {
@@ -39,6 +47,7 @@ pub struct Service {
     reaper: Reaper,
     server: Server,
     admin: Option<Server>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -59,13 +68,14 @@ impl Service {
         let reaper = Reaper::start(Arc::clone(store), Clock)
             .map_err(|error| StartError::Thread("reaper", error))?;
         let counters = api.counters();
+        let draining = Arc::clone(api.draining());
         let port = Arc::new(Port::Public(Arc::clone(&api)));
         let server = Server::start(public, settings, &port, Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
         let (counters, store) = (Arc::clone(counters), Arc::clone(store));
         let metrics = Metrics::new(counters, store, settings.max_connections);
         let probe = server.probe("/");
-        let handler = Admin::new(metrics.clone(), probe);
+        let handler = Admin::new(metrics.clone(), probe, Arc::clone(&draining));
         let admin = admin
             .map(|listener| start_admin(listener, handler))
             .transpose()?;
@@ -77,6 +87,7 @@ impl Service {
             reaper,
             server,
             admin,
+            draining,
         })
     }
 
@@ -102,6 +113,33 @@ impl Service {
         }
         log_lines(reports.rest(&self.metrics.snapshot()));
         Ok(())
+    }
+
+    /// Serves the sessions that there are for a time, or until the next signal,
+    /// and creates none. systemd waits as long as all workers have a heartbeat.
+    ///
+    /// # Errors
+    /// When it cannot wait.
+    pub fn drain(&self, signals: &StopSignals, time: Duration) -> io::Result<()> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        self.draining.store(true, Ordering::Relaxed);
+        systemd::stopping();
+        let shown = humantime::format_duration(time);
+        info!("no more sessions are created; stopping in {shown}, or at another signal");
+        let mut heartbeat = self.server.heartbeat();
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || signals.wait(left.min(DRAIN_STEP))? {
+                return Ok(());
+            }
+            if heartbeat.is_steady() {
+                systemd::extend_timeout(STOP_TIME);
+                systemd::ping_watchdog();
+            }
+        }
     }
 
     /// Finishes what has begun and ends all threads; what was counted.

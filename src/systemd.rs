@@ -82,6 +82,13 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Asks for more time to stop: so long from now, if the unit allows less
+/// (EXTEND_TIMEOUT_USEC=).
+pub fn extend_timeout(time: Duration) {
+    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
+}
+
 /// Sends a watchdog ping, WATCHDOG=1.
 pub fn ping_watchdog() {
     tell(&[NotifyState::Watchdog]);

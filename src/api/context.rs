@@ -1,6 +1,7 @@
 //! What the protocol families share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::responses::{error, full, navigates, navigation_refused, not_found};
 use super::settings::Settings;
@@ -20,9 +21,16 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
+    /// Whether no more sessions are created, as the server is about to stop.
+    pub(super) draining: Arc<AtomicBool>,
 }
 
 impl Context {
+    /// Whether the server is about to stop.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Creates a session of the protocol for a client, if it is known who that is.
     pub(super) fn create(
         &self,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use httpdate::HttpDate;
-use tiny_http::Method;
 
 use crate::clock::Timestamp;
 use crate::http::{Answer, Body, Head, Response};
@@ -101,12 +100,8 @@ pub(super) fn method_not_allowed(allow: &str) -> Response {
     .field("Allow", allow)
 }
 
-/// The response at a path of no protocol. With `OPTIONS *` load balancers ask
-/// whether the server is there (RFC 9110, section 9.3.7).
+/// The response at a path of no protocol.
 pub(super) fn no_route(head: &Head<'_, '_>) -> Response {
-    if head.path == "*" && head.method == Method::Options {
-        return plain(204);
-    }
     let sentence = match head.path {
         "/" => "This is rendezvousd, for Matrix clients; its manual is rendezvousd(8)",
         _ => "There is nothing at this path",
@@ -149,6 +144,12 @@ pub(super) fn rate_limited(protocol: Protocol, wait: u64) -> Response {
 /// 503: the store has no session to give up.
 pub(super) fn full(wait: u64) -> Response {
     again_later(503, "M_UNKNOWN", "All sessions are in use", wait)
+}
+
+/// 503: the server is about to stop. Another node takes the request at once if
+/// there is one; if not, this one is back after a while.
+pub(super) fn draining() -> Response {
+    again_later(503, "M_UNKNOWN", "This server is about to stop", 1_000)
 }
 
 /// An error that ends in `wait` milliseconds, in HTTP's words (RFC 9110,

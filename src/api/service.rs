@@ -1,6 +1,7 @@
 //! The handler of the protocols: routes a request once and passes it on.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tiny_http::Method;
 
@@ -43,6 +44,7 @@ impl Api {
                 clock,
                 settings,
                 counters: Arc::default(),
+                draining: Arc::default(),
             }),
         }
     }
@@ -51,6 +53,12 @@ impl Api {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.context.counters
+    }
+
+    /// Set by who is about to stop the server: no more sessions are created then.
+    #[must_use]
+    pub fn draining(&self) -> &Arc<AtomicBool> {
+        &self.context.draining
     }
 
     fn etag_api(&self) -> EtagApi<'_> {
@@ -103,8 +111,16 @@ impl Api {
         }
     }
 
-    /// The response at a path of no protocol.
+    /// The response at a path of no protocol. With `OPTIONS *` load balancers ask
+    /// whether the server is there (RFC 9110, section 9.3.7).
     fn no_route(&self, head: &Head<'_, '_>) -> Response {
+        if head.path == "*" && head.method == Method::Options {
+            return if self.context.is_draining() {
+                responses::draining()
+            } else {
+                responses::plain(204)
+            };
+        }
         if head.path == "/" {
             if let Some(redirect) = check::redirect(&self.context.settings, head) {
                 return redirect;
@@ -124,6 +140,10 @@ impl Api {
         peer: Peer,
     ) -> Result<Response, Answer> {
         let (context, head) = (&self.context, &request.head);
+        if context.is_draining() {
+            context.counters.draining.increment();
+            return Err(responses::draining().into());
+        }
         if responses::has_content_encoding(head) {
             return Err(responses::unsupported_content_encoding().into());
         }

@@ -57,7 +57,8 @@ impl TokenApi<'_> {
     pub(super) fn respond(self, resource: Resource<'_>, request: &Request<'_, '_>) -> Answer {
         match (resource, &request.head.method) {
             (Resource::Create, Method::Get | Method::Head) => {
-                json(200, r#"{"create_available":true}"#.into()).into()
+                let available = !self.context.is_draining();
+                json(200, format!(r#"{{"create_available":{available}}}"#)).into()
             }
             (Resource::Create, _) => method_not_allowed("GET, HEAD, POST, OPTIONS").into(),
             (Resource::Session(id), Method::Get | Method::Head) => self.read(id, request).into(),

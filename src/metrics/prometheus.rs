@@ -79,7 +79,8 @@ mod tests {
             "# TYPE rendezvousd_creations_refused_total counter\n\
              rendezvousd_creations_refused_total{reason=\"quota\"} 3\n\
              rendezvousd_creations_refused_total{reason=\"full\"} 0\n\
-             rendezvousd_creations_refused_total{reason=\"randomness\"} 0\n\
+             rendezvousd_creations_refused_total{reason=\"draining\"} 0\n\
+            rendezvousd_creations_refused_total{reason=\"randomness\"} 0\n\
              # HELP ",
             ".\n# TYPE rendezvousd_requests_refused_total counter\n\
              rendezvousd_requests_refused_total{status=\"413\"} 1\n\

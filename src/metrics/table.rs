@@ -201,7 +201,8 @@ metrics! {
         name: REFUSED,
         help: "Sessions that were not created, by reason: quota (that address or network had \
                created enough: --create-rate, --create-burst), full (all sessions were in use: \
-               --max-entries) or randomness (the system had no random numbers)",
+               --max-entries), draining (the server was about to stop: --drain) or randomness \
+               (the system had no random numbers)",
         labels: &[("reason", "quota")],
         status: "refused",
         refused: "creations over a client's quota",
@@ -214,6 +215,11 @@ metrics! {
         status: "refused",
         refused: "creations because all sessions are in use",
         summary: (Section::Creations, "refused because all sessions were in use"),
+    }
+    /// Creations refused because the server was about to stop.
+    count draining {
+        name: REFUSED,
+        labels: &[("reason", "draining")],
     }
     /// Creations refused because the system had no random numbers.
     count rng_failures {

@@ -1,0 +1,216 @@
+//! A stop that a load balancer has time to notice: `--drain`.
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{Answer, Client, Daemon, PATIENCE, program};
+use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
+use rustix::process::Signal;
+
+const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// Longer than any test takes.
+const LONG: [&str; 4] = ["--drain", "5m", "--admin", "127.0.0.1:0"];
+
+fn health(daemon: &Daemon) -> Answer {
+    let stream = TcpStream::connect(daemon.admin()).unwrap();
+    Client::new(stream).request("GET", "/health", &[], "")
+}
+
+fn check(daemon: &Daemon) -> Answer {
+    daemon.request("OPTIONS", "*", &[], "")
+}
+
+/// Tells it to stop and waits until it has heard that.
+fn begin(daemon: &Daemon) {
+    assert_eq!(check(daemon).status, 204);
+    assert_eq!(health(daemon).status, 200);
+    daemon.signal(Signal::TERM);
+    let end = Instant::now() + PATIENCE;
+    while check(daemon).status == 204 {
+        assert!(Instant::now() < end, "it does not drain");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn metrics(daemon: &Daemon) -> String {
+    let stream = TcpStream::connect(daemon.admin()).unwrap();
+    let page = Client::new(stream).request("GET", "/metrics", &[], "");
+    page.text().to_owned()
+}
+
+fn wait_until_held(daemon: &Daemon, polls: usize) {
+    let line = format!("rendezvousd_connections{{state=\"held\"}} {polls}\n");
+    let end = Instant::now() + PATIENCE;
+    while !metrics(daemon).contains(&line) {
+        assert!(Instant::now() < end, "not held");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// A second signal ends it; what it has logged.
+fn end(daemon: Daemon) -> Vec<String> {
+    daemon.signal(Signal::TERM);
+    let (lines, status) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{lines:?}");
+    lines
+}
+
+#[test]
+fn a_draining_server_creates_no_session_and_fails_health_checks() {
+    let daemon = Daemon::start(&LONG);
+    begin(&daemon);
+    for (path, field, body) in [
+        ("/rendezvous", TEXT, "x"),
+        ("/rendezvous", JSON, "x"),
+        (MSC3886_PATH, JSON, "x"),
+        (MSC4108_PATH, TEXT, "x"),
+        (MSC4388_PATH, JSON, r#"{"data":"x"}"#),
+        (STABLE_PATH, JSON, r#"{"data":"x"}"#),
+    ] {
+        let refused = daemon.request("POST", path, &[field], body);
+        refused.assert_error(503, "M_UNKNOWN");
+        assert_eq!(refused.field("Retry-After"), Some("1"), "{path}");
+        assert!(refused.text().contains(r#""retry_after_ms":1000"#));
+    }
+    for path in [MSC4388_PATH, STABLE_PATH] {
+        let offered = daemon.request("GET", path, &[], "");
+        assert_eq!(offered.status, 200);
+        assert_eq!(offered.text(), r#"{"create_available":false}"#);
+    }
+    check(&daemon).assert_error(503, "M_UNKNOWN");
+    let health = health(&daemon);
+    assert_eq!(health.status, 503);
+    assert_eq!(health.text(), "This server is about to stop\n");
+    // A preflight is no creation.
+    assert_eq!(
+        daemon.request("OPTIONS", "/rendezvous", &[], "").status,
+        204
+    );
+    let line = "rendezvousd_creations_refused_total{reason=\"draining\"} 6\n";
+    let page = metrics(&daemon);
+    assert!(page.contains(line), "{page}");
+    let lines = end(daemon);
+    let said = "no more sessions are created; stopping in 5m, or at another signal";
+    assert!(lines[0].contains(said), "{lines:?}");
+}
+
+#[test]
+fn sessions_are_served_and_polls_held_until_the_end() {
+    let daemon = Daemon::start(&[&LONG[..], &["--long-poll", "25s"]].concat());
+    let mut clients = [daemon.connect(), daemon.connect()];
+    let made = daemon.request("POST", "/rendezvous", &[TEXT], "first");
+    let token = daemon.request("POST", STABLE_PATH, &[JSON], r#"{"data":"first"}"#);
+    let poll = |client: &mut Client, tag: &str| {
+        let path = made.location();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\n\r\n");
+        client.send(head.as_bytes());
+    };
+    // Held before.
+    poll(&mut clients[0], made.etag());
+    begin(&daemon);
+    // Held since.
+    poll(&mut clients[1], made.etag());
+    wait_until_held(&daemon, 2);
+    let fields = [TEXT, ("If-Match", made.etag())];
+    let written = daemon.request("PUT", made.location(), &fields, "second");
+    assert_eq!(written.status, 202);
+    for client in &mut clients {
+        let news = client.answer(false).unwrap();
+        assert_eq!((news.status, news.text()), (200, "second"));
+    }
+    let body: serde_json::Value = serde_json::from_slice(&token.body).unwrap();
+    let path = format!("{STABLE_PATH}/{}", body["id"].as_str().unwrap());
+    assert_eq!(daemon.request("GET", &path, &[], "").status, 200);
+    let write = r#"{"sequence_token":"0","data":"second"}"#;
+    let transaction = format!("{path}/t1");
+    assert_eq!(
+        daemon.request("PUT", &transaction, &[JSON], write).status,
+        200
+    );
+    assert_eq!(daemon.request("DELETE", &path, &[], "").status, 200);
+    // The end answers what is held.
+    poll(&mut clients[0], written.etag());
+    wait_until_held(&daemon, 1);
+    end(daemon);
+    let news = clients[0].answer(false).unwrap();
+    assert_eq!(news.status, 304);
+    assert_eq!(news.field("Connection"), Some("close"));
+}
+
+#[test]
+fn a_drain_ends_by_itself_and_without_one_a_stop_is_at_once() {
+    let daemon = Daemon::start(&["--drain", "1s"]);
+    let begun = Instant::now();
+    daemon.signal(Signal::TERM);
+    let (lines, status) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{lines:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+
+    let daemon = Daemon::start(&["--drain", "0s"]);
+    let lines = end(daemon);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("stopped; "), "{lines:?}");
+}
+
+#[test]
+fn sessions_of_a_drained_server_are_kept() {
+    let path = std::env::temp_dir().join(format!("rendezvousd-drained-{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let state = ["--state-file", path.to_str().unwrap(), "--node", "a"];
+    let flags = [&LONG[..], &state].concat();
+    let daemon = Daemon::start(&flags);
+    let made = daemon.request("POST", "/rendezvous", &[TEXT], "first");
+    begin(&daemon);
+    let fields = [TEXT, ("If-Match", made.etag())];
+    let written = daemon.request("PUT", made.location(), &fields, "in the meantime");
+    assert_eq!(written.status, 202);
+    assert!(!path.exists());
+    end(daemon);
+    let daemon = Daemon::start(&flags);
+    let read = daemon.request("GET", made.location(), &[], "");
+    assert_eq!((read.status, read.text()), (200, "in the meantime"));
+    assert_eq!(
+        daemon.request("POST", "/rendezvous", &[TEXT], "x").status,
+        201
+    );
+    begin(&daemon);
+    end(daemon);
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn systemd_is_asked_for_time_while_the_workers_answer() {
+    let path = std::env::temp_dir().join(format!("rendezvousd-extend-{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = Command::new(program());
+    command
+        .args(["--listen", "127.0.0.1:0", "--drain", "5m"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "10000000");
+    let daemon = Daemon::spawn(command);
+    let hear = || {
+        let mut message = [0; 512];
+        let count = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..count])
+            .trim_end()
+            .to_owned()
+    };
+    daemon.signal(Signal::TERM);
+    while hear() != "STOPPING=1" {}
+    for _ in 0..2 {
+        assert_eq!(hear(), "EXTEND_TIMEOUT_USEC=10000000");
+        assert_eq!(hear(), "WATCHDOG=1");
+    }
+    end(daemon);
+    fs::remove_file(&path).unwrap();
+}
