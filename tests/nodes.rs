@@ -120,6 +120,7 @@ fn without_a_name_ids_have_none_and_a_dot_is_in_no_id() {
         let named = path.replace(id, &format!("a.{id}"));
         for answer in uses(&server, &named) {
             answer.assert_error(404, "M_NOT_FOUND");
+            assert!(!answer.text().contains("another node"), "{answer:?}");
         }
     }
     assert_eq!(foreign_sessions(&server), 0.0);
@@ -136,6 +137,8 @@ fn sessions_of_other_nodes_are_not_found_and_counted() {
         for other in [b, unnamed].map(|server| create(server, index)) {
             for answer in uses(a, &other) {
                 answer.assert_error(404, "M_NOT_FOUND");
+                // The check page looks for this.
+                assert!(answer.text().contains("another node"), "{answer:?}");
                 asked += 1.0;
             }
             assert_eq!(a.request("HEAD", &other, &[], "").status, 404);
@@ -181,6 +184,7 @@ fn what_is_no_id_of_any_node_is_not_counted() {
         let path = format!("/rendezvous/{name}");
         let answer = node.request("GET", &path, &[], "");
         answer.assert_error(404, "M_NOT_FOUND");
+        assert!(!answer.text().contains("another node"), "{answer:?}");
         assert_eq!(foreign_sessions(&node), 0.0, "{name}");
     }
 }

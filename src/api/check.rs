@@ -36,7 +36,7 @@ const FIELDS: &str = concat!(
     "Content-Type: text/html; charset=utf-8\r\n",
     "Content-Security-Policy: default-src 'none'; ",
     "style-src 'sha256-/7SaO8NE4DJFyHXNXDD9d0gDx7mdJ/WFUVU3jj6faPA='; ",
-    "script-src 'sha256-8Ru9ppxTxj1d0ZwdMFN7mHSTzuMAZW0QF7opN6eRZjI='; ",
+    "script-src 'sha256-g9STD51yjPzTAeSVrzcCYSC928PIUo4TpUw6wnBGsYg='; ",
     "img-src data:; connect-src http: https:; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
     "Cache-Control: no-store, no-transform\r\n",

@@ -19,20 +19,21 @@ pub(super) struct ForeignSessions {
 }
 
 impl ForeignSessions {
-    /// Notes a request that has found no session of this name, if the name is
-    /// an id of another node, or of a server without a name.
-    pub(super) fn note(&self, context: &Context, name: &str) {
+    /// Notes a request that has found no session of this name, and returns true,
+    /// if the name is an id of another node, or of a server without a name.
+    pub(super) fn note(&self, context: &Context, name: &str) -> bool {
         let Some(ours) = context.settings.node else {
-            return;
+            return false;
         };
         let Some(id) = PublicId::parse(name).filter(|id| id.node != Some(ours)) else {
-            return;
+            return false;
         };
         let count = &context.counters.foreign_sessions;
         count.increment();
         if self.is_line_due(context.clock.now()) {
             warn!("{}", line(ours, id.node, count.get()));
         }
+        true
     }
 
     /// Whether a minute has passed since this was true.

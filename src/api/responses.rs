@@ -113,6 +113,11 @@ pub(super) fn not_found() -> Response {
     error(404, "M_NOT_FOUND", "There is no such session, or no longer")
 }
 
+/// 404 for a session of another node. The check page knows it by its sentence.
+pub(super) fn of_another_node() -> Response {
+    error(404, "M_NOT_FOUND", "The session is on another node")
+}
+
 /// Whether a request has a content coding. A list or an empty value counts
 /// as one, and so does any on an empty body: only `identity` alone does not.
 pub(super) fn has_content_encoding(head: &Head<'_, '_>) -> bool {

@@ -171,18 +171,15 @@ impl Api {
             .create(protocol, path, url.as_deref(), request, client)
     }
 
-    /// Notes a request that has found no session, if it was for another node's.
-    fn note_foreign(&self, route: Option<Route<'_>>, path: &str) {
-        let none = |route: &Route<'_>| {
+    /// Whether a request has found no session because it was for another node's.
+    fn is_foreign(&self, route: Option<Route<'_>>, path: &str) -> bool {
+        route.is_some_and(|route| {
+            let name = route.session_name(path);
             matches!(
                 route.resource,
                 Resource::Session(None) | Resource::Transaction(None, _)
-            )
-        };
-        if let Some(route) = route.filter(none) {
-            let name = route.session_name(path);
-            self.foreign_sessions.note(&self.context, name);
-        }
+            ) && self.foreign_sessions.note(&self.context, name)
+        })
     }
 
     /// The URL of a path of ours as the client sees it, if that is known.
@@ -208,12 +205,18 @@ fn is_check(route: Option<Route<'_>>, head: &Head<'_, '_>) -> bool {
 impl Handler for Api {
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         let route = Route::find(request.head.path, &self.context.settings);
-        let ProtocolAnswer { protocol, answer } = match route {
+        let ProtocolAnswer {
+            protocol,
+            mut answer,
+        } = match route {
             Some(route) => self.dispatch(route, request, peer, waker),
             None => self.no_route(&request.head).into(),
         };
         // A held one counts once it is answered.
-        if let Answer::Response(response) = &answer {
+        if let Answer::Response(response) = &mut answer {
+            if response.status.0 == 404 && self.is_foreign(route, request.head.path) {
+                *response = responses::of_another_node();
+            }
             let protocol = protocol.or_else(|| route?.endpoint.protocol());
             let purpose = match protocol {
                 _ if is_check(route, &request.head) => Purpose::Check,
@@ -222,9 +225,6 @@ impl Handler for Api {
             };
             let requests = &self.context.counters.requests;
             requests.count(purpose, &request.head.method, response.status.0);
-            if response.status.0 == 404 {
-                self.note_foreign(route, request.head.path);
-            }
         }
         answer
     }

@@ -150,6 +150,26 @@ await holds("live updates, and proxies that spoil them", async () => {
     assert.ok(buffering.marks.includes("proxy_buffering off;"), buffering.marks);
 });
 
+await holds("nodes behind a load balancer that routes by the id, and behind one that does not", async () => {
+    const ports = { a: await alone("--node", "a"), b: await alone("--node", "b") };
+    let turn = 0;
+    const balanced = async (node) => {
+        const proxy = await site((request, response) => pass(request, response, ports[node(request.url)]));
+        return open(`http://127.0.0.1:${proxy}/rendezvous/check`);
+    };
+    const any = () => "ab"[turn++ % 2];
+    const [, right] = await balanced((url) => url.match(/[/]rendezvous[/]([ab])[.]/)?.[1] ?? any());
+    for (const title of ["Reachable", "Create a session", "Read", "Write", "Cancel", "Live updates", "MSC3886", "MSC4388"])
+        assert.equal(right(title).grade, "ok", `${title}: ${right(title).text}`);
+    const [, , wrong] = await balanced(any);
+    const told = wrong.filter(({ text }) => /another node was asked\. Route by the id: see NODES in rendezvousd\(8\)/.test(text));
+    assert.ok(told.length > 0 && told.every(({ grade }) => grade === "bad"), JSON.stringify(wrong));
+    // Created on the one, and looked for on the other.
+    const lost = await balanced((url) => (/[/]rendezvous[/][ab][.]/.test(url) ? "b" : "a"));
+    for (const title of ["Read", "Write", "MSC3886", "MSC4388"])
+        assert.match(lost[1](title).text, /another node was asked/, title);
+});
+
 await holds("each proxy has lines, with those that matter marked, to copy", async () => {
     const port = await alone();
     const silent = await site((request, response) => homeservers.respond("silent", request, response));
