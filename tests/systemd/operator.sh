@@ -160,6 +160,49 @@ check_failing_start() {
     explain "$before"
 }
 
+# Longer than TimeoutStopSec= and WatchdogSec= of the unit, both 10 s.
+check_drain() {
+    local before=$failed path pid began
+    say 'a drain of 25 s'
+    set_flags '--drain 25s'
+    check 'restart with the flag' inside systemctl restart rendezvousd
+    path=$(open_session 'before the drain')
+    pid=$(main_pid)
+    began=$(date +%s.%6N)
+    inside systemctl restart --no-block rendezvousd
+    sleep 20
+    is 'after 20 s it is the same process' "$pid" "$(main_pid)"
+    is 'it creates no session' 503 "$(status -H "$text" -H "$client" --data x "$tcp/rendezvous")"
+    is 'a load balancer is told' 503 "$(status -X OPTIONS --request-target '*' "$tcp")"
+    is 'the session is there' 'before the drain' "$(fetch "$tcp$path")"
+    await_other_process "$pid"
+    is 'the session has outlived the stop' 'before the drain' "$(fetch "$tcp$path")"
+    is 'sessions are created' 201 "$(status -H "$text" -H "$client" --data x "$tcp/rendezvous")"
+    check 'systemd had no reason to kill it' not grep -qi 'timed out\|timeout\|killing' \
+        <<<"$(inside journalctl -q --no-pager -u rendezvousd.service --since "@$began" -o cat)"
+
+    set_flags ''
+    pid=$(main_pid)
+    began=$(now)
+    inside systemctl restart --no-block rendezvousd
+    sleep 2
+    is 'after 2 s of another it is the same process' "$pid" "$(main_pid)"
+    inside systemctl kill --kill-who main --signal TERM rendezvousd.service
+    await_other_process "$pid"
+    check 'another signal ends it' test $(($(now) - began)) -lt 15000
+    is 'the session has outlived that too' 'before the drain' "$(fetch "$tcp$path")"
+    explain "$before"
+}
+
+# await_other_process PID: waits until the server is active as another one.
+await_other_process() {
+    for _ in $(seq 200); do
+        [ "$(main_pid)" = "$1" ] || ! are active rendezvousd.service >/dev/null || break
+        sleep 0.1
+    done
+    check 'there is another process' not same "$1" "$(main_pid)"
+}
+
 check_socket_restart() {
     local before=$failed
     say 'other addresses'
