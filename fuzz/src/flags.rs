@@ -33,6 +33,7 @@ fn serves(flags: &Flags) {
     assert!(!flags.version);
     assert!(seconds(1..=86_400, flags.ttl.0));
     assert!(seconds(120..=300, flags.sign_in_ttl.0));
+    assert!(seconds(0..=300, flags.drain.0));
     assert!((1..=1 << 20).contains(&flags.max_bytes.0));
     assert!((1..=100_000).contains(&flags.max_entries.0));
     assert!((1..=1 << 20).contains(&flags.max_connections.0));
@@ -51,6 +52,11 @@ fn serves(flags: &Flags) {
                 .all(|b| b.is_ascii_graphic() && !b"\"\\<>?#".contains(&b))
         );
         assert!(!url.ends_with('/'));
+    }
+    if let Some(node) = flags.node {
+        let name = node.to_string();
+        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        assert!((1..=8).contains(&name.len()) && name.bytes().all(legal));
     }
     let _ = flags.trusted_proxies();
 }

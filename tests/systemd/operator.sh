@@ -184,9 +184,9 @@ check_drain() {
     set_flags ''
     pid=$(main_pid)
     began=$(now)
-    inside systemctl restart --no-block rendezvousd
+    check 'a reload' inside systemctl reload --no-block rendezvousd
     sleep 2
-    is 'after 2 s of another it is the same process' "$pid" "$(main_pid)"
+    is 'after 2 s it is the same process' "$pid" "$(main_pid)"
     inside systemctl kill --kill-who main --signal TERM rendezvousd.service
     await_other_process "$pid"
     check 'another signal ends it' test $(($(now) - began)) -lt 15000
