@@ -110,9 +110,9 @@ pub struct Flags {
     #[argh(option, arg_name = "path")]
     pub state_file: Option<PathBuf>,
 
-    /// time from a signal to stop until the stop, in which no session is created
-    /// and health checks fail, so that a load balancer can move on; up to 5m,
-    /// default 0s; another signal ends it
+    /// time from a signal to stop until the stop, in which health checks fail, so
+    /// that a load balancer can move on; no session is created in its second half;
+    /// up to 5m, default 0s; another signal ends it
     #[argh(option, arg_name = "time", default = "Drain::default()")]
     pub drain: Drain,
 

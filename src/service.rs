@@ -48,6 +48,7 @@ pub struct Service {
     server: Server,
     admin: Option<Server>,
     draining: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -69,6 +70,7 @@ impl Service {
             .map_err(|error| StartError::Thread("reaper", error))?;
         let counters = api.counters();
         let draining = Arc::clone(api.draining());
+        let closed = Arc::clone(api.closed());
         let port = Arc::new(Port::Public(Arc::clone(&api)));
         let server = Server::start(public, settings, &port, Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
@@ -88,6 +90,7 @@ impl Service {
             server,
             admin,
             draining,
+            closed,
         })
     }
 
@@ -115,8 +118,10 @@ impl Service {
         Ok(())
     }
 
-    /// Serves the sessions that there are for a time, or until the next signal,
-    /// and creates none. systemd waits as long as all workers have a heartbeat.
+    /// Serves on for a time, or until the next signal. Health checks fail from the
+    /// start; sessions are created in the first half still, for balancers that ask
+    /// every few seconds, and refused in the second, for those that never ask.
+    /// systemd waits as long as all workers have a heartbeat.
     ///
     /// # Errors
     /// When it cannot wait.
@@ -127,11 +132,14 @@ impl Service {
         self.draining.store(true, Ordering::Relaxed);
         systemd::stopping();
         let shown = humantime::format_duration(time);
-        info!("no more sessions are created; stopping in {shown}, or at another signal");
+        info!("health checks fail from now on; stopping in {shown}, or at another signal");
         let mut heartbeat = self.server.heartbeat();
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
+            if left <= time / 2 {
+                self.closed.store(true, Ordering::Relaxed);
+            }
             if left.is_zero() || signals.wait(left.min(DRAIN_STEP))? {
                 return Ok(());
             }

@@ -64,9 +64,14 @@ fn end(daemon: Daemon) -> Vec<String> {
 }
 
 #[test]
-fn a_draining_server_creates_no_session_and_fails_health_checks() {
-    let daemon = Daemon::start(&LONG);
+fn a_draining_server_fails_health_checks_and_in_the_end_creates_no_session() {
+    let daemon = Daemon::start(&["--drain", "12s", "--admin", "127.0.0.1:0"]);
     begin(&daemon);
+    let create = || daemon.request("POST", "/rendezvous", &[TEXT], "x").status;
+    assert_eq!(create(), 201);
+    while create() == 201 {
+        sleep(Duration::from_millis(500));
+    }
     for (path, field, body) in [
         ("/rendezvous", TEXT, "x"),
         ("/rendezvous", JSON, "x"),
@@ -94,11 +99,11 @@ fn a_draining_server_creates_no_session_and_fails_health_checks() {
         daemon.request("OPTIONS", "/rendezvous", &[], "").status,
         204
     );
-    let line = "rendezvousd_creations_refused_total{reason=\"draining\"} 6\n";
+    let line = "rendezvousd_creations_refused_total{reason=\"draining\"} 7\n";
     let page = metrics(&daemon);
     assert!(page.contains(line), "{page}");
     let lines = end(daemon);
-    let said = "no more sessions are created; stopping in 5m, or at another signal";
+    let said = "health checks fail from now on; stopping in 12s, or at another signal";
     assert!(lines[0].contains(said), "{lines:?}");
 }
 

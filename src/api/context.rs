@@ -21,14 +21,21 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
-    /// Whether no more sessions are created, as the server is about to stop.
+    /// Whether the server is about to stop: health checks fail.
     pub(super) draining: Arc<AtomicBool>,
+    /// Whether no more sessions are created, as the stop is near.
+    pub(super) closed: Arc<AtomicBool>,
 }
 
 impl Context {
     /// Whether the server is about to stop.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether no more sessions are created.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Creates a session of the protocol for a client, if it is known who that is.

@@ -45,6 +45,7 @@ impl Api {
                 settings,
                 counters: Arc::default(),
                 draining: Arc::default(),
+                closed: Arc::default(),
             }),
         }
     }
@@ -55,10 +56,16 @@ impl Api {
         &self.context.counters
     }
 
-    /// Set by who is about to stop the server: no more sessions are created then.
+    /// Set by who is about to stop the server: health checks fail then.
     #[must_use]
     pub fn draining(&self) -> &Arc<AtomicBool> {
         &self.context.draining
+    }
+
+    /// Set by who stops the server soon: no more sessions are created then.
+    #[must_use]
+    pub fn closed(&self) -> &Arc<AtomicBool> {
+        &self.context.closed
     }
 
     fn etag_api(&self) -> EtagApi<'_> {
@@ -140,7 +147,7 @@ impl Api {
         peer: Peer,
     ) -> Result<Response, Answer> {
         let (context, head) = (&self.context, &request.head);
-        if context.is_draining() {
+        if context.is_closed() {
             context.counters.draining.increment();
             return Err(responses::draining().into());
         }
