@@ -173,19 +173,22 @@ fn the_transcript_of_a_meeting_is_what_curl_shows() {
     }
 }
 
-/// Whole configurations that `tests/proxies/run` starts the real proxies with, and
-/// how many blocks of the documents are parts of each.
-const CONFIGURATIONS: [(&str, &str, usize); 10] = [
-    ("nginx", "good/nginx.conf", 1),
-    ("nginx", "extras/nginx.conf", 2),
-    ("nginx", "auth/nginx.conf", 1),
-    ("caddy", "good/Caddyfile", 1),
-    ("caddy", "extras/Caddyfile", 1),
-    ("apache", "good/apache.conf", 1),
-    ("apache", "extras/apache.conf", 1),
-    ("apache", "waf/apache.conf", 1),
-    ("haproxy", "good/haproxy.cfg", 1),
-    ("haproxy", "extras/haproxy.cfg", 1),
+/// Whole configurations that `tests/proxies/run` and `tests/nodes/run` start the real
+/// proxies with, and how many blocks of the documents are parts of each.
+const CONFIGURATIONS: [(&str, &str, usize); 13] = [
+    ("nginx", "proxies/good/nginx.conf", 1),
+    ("nginx", "proxies/extras/nginx.conf", 2),
+    ("nginx", "proxies/auth/nginx.conf", 1),
+    ("nginx", "nodes/nginx.conf", 2),
+    ("caddy", "proxies/good/Caddyfile", 1),
+    ("caddy", "proxies/extras/Caddyfile", 1),
+    ("caddy", "nodes/Caddyfile", 1),
+    ("apache", "proxies/good/apache.conf", 1),
+    ("apache", "proxies/extras/apache.conf", 1),
+    ("apache", "proxies/waf/apache.conf", 1),
+    ("haproxy", "proxies/good/haproxy.cfg", 1),
+    ("haproxy", "proxies/extras/haproxy.cfg", 1),
+    ("haproxy", "nodes/haproxy.cfg", 1),
 ];
 
 /// The end of a heading above what is shown untried.
@@ -233,11 +236,15 @@ fn blocks(document: &str) -> Vec<(String, String, String)> {
 #[test]
 fn every_line_for_a_proxy_is_one_that_a_real_one_was_tried_with() {
     let files = CONFIGURATIONS.map(|(kind, path, _)| {
-        let text = lines(&read(&format!("tests/proxies/{path}")));
+        let text = lines(&read(&format!("tests/{path}")));
         (kind, path, text)
     });
     let mut shown: Vec<&str> = Vec::new();
-    for document in ["README.md", "tests/proxies/README.md"] {
+    for document in [
+        "README.md",
+        "tests/proxies/README.md",
+        "tests/nodes/README.md",
+    ] {
         for (language, heading, block) in blocks(document) {
             if heading.ends_with(UNTRIED) {
                 continue;
