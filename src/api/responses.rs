@@ -180,13 +180,13 @@ pub(super) fn payload(session: Session, now: Timestamp) -> Response {
 /// Adds the fields that describe a session. matrix-rust-sdk wants all three on
 /// every response below 400, 304 too.
 pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Response {
-    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms)).to_string();
+    let date = |monotonic_ms| HttpDate::from(now.system_time_at(monotonic_ms));
     let mut etag = [b'"'; Revision::LENGTH + 2];
     etag[1..=Revision::LENGTH].copy_from_slice(&session.revision.to_text());
     response
         .field("ETag", etag)
-        .field("Expires", date(session.expires_at))
-        .field("Last-Modified", date(session.modified_at))
+        .formatted("Expires", date(session.expires_at))
+        .formatted("Last-Modified", date(session.modified_at))
 }
 
 /// Says that the client's preference decided how long it had to wait (RFC 7240,

@@ -1,5 +1,7 @@
 //! Responses, and the one function that serializes them.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::sync::Arc;
 
 use tiny_http::StatusCode;
@@ -90,6 +92,14 @@ impl Response {
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             self.fields.extend_from_slice(part);
         }
+        self
+    }
+
+    /// The same with a value that has to be formatted, which takes longer.
+    #[must_use]
+    pub fn formatted(mut self, name: &str, value: impl Display) -> Self {
+        // Writing to a vector never fails.
+        let _ = write!(self.fields, "{name}: {value}\r\n");
         self
     }
 
