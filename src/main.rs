@@ -54,7 +54,7 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
     service::log_limits(flags, &settings, has_admin_port);
     let (store, state_file) = service::restore(flags);
     let store = Arc::new(store);
-    let outcome = Service::start(flags, &settings, sockets, &store).and_then(|service| {
+    let outcome = Service::start(flags, &settings, sockets, &store).and_then(|mut service| {
         let waited = service
             .supervise(&signals)
             .and_then(|()| service.drain(&signals, flags.drain.0));

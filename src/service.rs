@@ -49,6 +49,7 @@ pub struct Service {
     admin: Option<Server>,
     draining: Arc<AtomicBool>,
     closed: Arc<AtomicBool>,
+    reports: MinuteReports,
 }
 
 impl Service {
@@ -91,6 +92,8 @@ impl Service {
             admin,
             draining,
             closed,
+            // Whatever happens from the first request on.
+            reports: MinuteReports::new(Snapshot::default(), Instant::now()),
         })
     }
 
@@ -99,22 +102,19 @@ impl Service {
     ///
     /// # Errors
     /// When it cannot wait.
-    pub fn supervise(&self, signals: &StopSignals) -> io::Result<()> {
+    pub fn supervise(&mut self, signals: &StopSignals) -> io::Result<()> {
         let mut heartbeat = self.server.heartbeat();
         let watchdog = systemd::watchdog_period();
         let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
-        let before = self.metrics.snapshot();
-        systemd::status(&before.status());
-        let mut reports = MinuteReports::new(before, Instant::now());
+        systemd::status(&self.metrics.snapshot().status());
         while !signals.wait(period)? {
             if watchdog.is_some() && heartbeat.is_steady() {
                 systemd::ping_watchdog();
             }
             let now = self.metrics.snapshot();
             systemd::status(&now.status());
-            log_lines(reports.due(&now, Instant::now()));
+            log_lines(self.reports.due(&now, Instant::now()));
         }
-        log_lines(reports.rest(&self.metrics.snapshot()));
         Ok(())
     }
 
@@ -150,7 +150,8 @@ impl Service {
         }
     }
 
-    /// Finishes what has begun and ends all threads; what was counted.
+    /// Finishes what has begun, ends all threads and logs what was not reported
+    /// yet; what was counted.
     #[must_use]
     pub fn stop(self) -> Snapshot {
         systemd::stopping();
@@ -160,7 +161,9 @@ impl Service {
         }
         self.server.stop();
         self.reaper.stop();
-        self.metrics.snapshot()
+        let totals = self.metrics.snapshot();
+        log_lines(self.reports.rest(&totals));
+        totals
     }
 }
 
