@@ -6,7 +6,6 @@ mod context;
 mod creation_limit;
 mod etag;
 mod etag_api;
-mod foreign;
 mod held_poll;
 mod json_strings;
 mod prefer;

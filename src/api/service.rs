@@ -9,7 +9,6 @@ use super::check;
 use super::context::Context;
 use super::creation_limit::CreationLimit;
 use super::etag_api::{EtagApi, protocol_of};
-use super::foreign::ForeignSessions;
 use super::responses::{self, ProtocolAnswer};
 use super::route::{Endpoint, Resource, Route};
 use super::settings::Settings;
@@ -19,6 +18,7 @@ use crate::clock::Clock;
 use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::{Counters, Purpose};
 use crate::protocol::Protocol;
+use crate::session::PublicId;
 use crate::store::Store;
 
 #[cfg(test)]
@@ -29,7 +29,6 @@ mod tests;
 pub struct Api {
     context: Arc<Context>,
     creation_limit: CreationLimit,
-    foreign_sessions: ForeignSessions,
 }
 
 impl Api {
@@ -38,7 +37,6 @@ impl Api {
     pub fn new(store: Arc<Store>, clock: Clock, settings: Settings) -> Self {
         Self {
             creation_limit: CreationLimit::new(settings.rate_limit),
-            foreign_sessions: ForeignSessions::default(),
             context: Arc::new(Context {
                 store,
                 clock,
@@ -178,15 +176,18 @@ impl Api {
             .create(protocol, path, url.as_deref(), request, client)
     }
 
-    /// Whether a request has found no session because it was for another node's.
-    fn is_foreign(&self, route: Option<Route<'_>>, path: &str) -> bool {
-        route.is_some_and(|route| {
-            let name = route.session_name(path);
-            matches!(
-                route.resource,
-                Resource::Session(None) | Resource::Transaction(None, _)
-            ) && self.foreign_sessions.note(&self.context, name)
-        })
+    /// Whether this path of a session has the id of another node, or of a server
+    /// without a name.
+    fn is_foreign(&self, route: Route<'_>, path: &str) -> bool {
+        let ours = self.context.settings.node;
+        let is_session = matches!(
+            route.resource,
+            Resource::Session(None) | Resource::Transaction(None, _)
+        );
+        let foreign = |id: PublicId| id.node != ours;
+        ours.is_some()
+            && is_session
+            && PublicId::parse(route.session_name(path)).is_some_and(foreign)
     }
 
     /// The URL of a path of ours as the client sees it, if that is known.
@@ -221,7 +222,9 @@ impl Handler for Api {
         };
         // A held one counts once it is answered.
         if let Answer::Response(response) = &mut answer {
-            if response.status.0 == 404 && self.is_foreign(route, request.head.path) {
+            let is_foreign = |route| self.is_foreign(route, request.head.path);
+            if response.status.0 == 404 && route.is_some_and(is_foreign) {
+                self.context.counters.foreign_sessions.increment();
                 *response = responses::of_another_node();
             }
             let protocol = protocol.or_else(|| route?.endpoint.protocol());

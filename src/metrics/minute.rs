@@ -8,7 +8,7 @@ use log::Level;
 use super::table::Snapshot;
 
 /// Time between two reports.
-pub const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// A line, and how serious it is.
 type Line = (Level, String);

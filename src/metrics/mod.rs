@@ -12,6 +12,6 @@ mod table;
 
 pub use connections::{Connections, Counted, Phase};
 pub use counters::{ByStatus, Counter, Durations, Purpose, Requests};
-pub use minute::{MinuteReports, PERIOD};
+pub use minute::MinuteReports;
 pub use prometheus::PAGE_LIMIT;
 pub use table::{Counters, Metrics, Snapshot};

@@ -275,6 +275,8 @@ metrics! {
         name: "rendezvousd_foreign_sessions_total",
         help: "Requests for sessions of other nodes, or of a server without --node: the load \
                balancer routes wrongly, or somebody made the id up",
+        refused: "requests for sessions of other nodes (the load balancer does not route by the \
+                  id, or somebody made the ids up)",
     }
     /// Writes refused because another came first.
     count conflicts {
