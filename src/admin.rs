@@ -2,13 +2,13 @@
 //! and nothing for web pages.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
 use crate::client::{Peer, TrustedProxies};
+use crate::draining::Draining;
 use crate::http::{Answer, Body, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::{Metrics, PAGE_LIMIT};
 use crate::server::{Deadlines, Probe, Settings};
@@ -52,8 +52,7 @@ pub fn settings() -> Settings {
 pub struct Admin {
     metrics: Metrics,
     probe: Probe,
-    /// Whether the server is about to stop.
-    draining: Arc<AtomicBool>,
+    draining: Arc<Draining>,
     /// The last probe's end and outcome.
     health: Mutex<Option<(Instant, bool)>>,
 }
@@ -62,7 +61,7 @@ impl Admin {
     /// A handler that shows these metrics and probes these workers, until they
     /// are draining.
     #[must_use]
-    pub fn new(metrics: Metrics, probe: Probe, draining: Arc<AtomicBool>) -> Self {
+    pub fn new(metrics: Metrics, probe: Probe, draining: Arc<Draining>) -> Self {
         Self {
             metrics,
             probe,
@@ -72,7 +71,7 @@ impl Admin {
     }
 
     fn health(&self, now: Instant) -> Response {
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.has_begun() {
             return plain(503, "This server is about to stop");
         }
         let mut last = self.health.lock().unwrap_or_else(PoisonError::into_inner);

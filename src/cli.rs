@@ -41,8 +41,8 @@ pub struct Flags {
     #[argh(option, arg_name = "url")]
     pub public_url: Option<PublicUrl>,
 
-    /// name of this node if there are several behind a load balancer, 1 to 8
-    /// small letters and digits: ids of its sessions begin with it and a dot
+    /// name of this node behind a load balancer: 1 to 8 lowercase letters or
+    /// digits; its session ids start with it and a dot; default: none
     #[argh(option, arg_name = "name")]
     pub node: Option<NodeName>,
 
@@ -110,9 +110,9 @@ pub struct Flags {
     #[argh(option, arg_name = "path")]
     pub state_file: Option<PathBuf>,
 
-    /// time from a signal to stop until the stop, in which health checks fail, so
-    /// that a load balancer can move on; no session is created in its second half;
-    /// up to 5m, default 0s; another signal ends it
+    /// time between a signal to stop and the stop; health checks fail meanwhile,
+    /// so that a load balancer moves on, and no session is created in the second
+    /// half; up to 5m, default 0s; another signal stops at once
     #[argh(option, arg_name = "time", default = "Drain::default()")]
     pub drain: Drain,
 

@@ -3,7 +3,7 @@
 //! there for tests, benchmarks and fuzzers, and promise no stable API.
 //!
 //! From the ground up, each knowing only those before it: [`clock`],
-//! [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
+//! [`draining`], [`block_pool`], [`protocol`], [`session`], [`outcome`], [`client`],
 //! [`rate_limit`], [`store`], [`metrics`], [`http`], [`api`], [`server`];
 //! beside each other [`reaper`], [`state`], [`admin`], [`systemd`],
 //! [`machine`], [`signals`], [`logging`] and [`health`]; on top [`config`], `usage`,
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod draining;
 pub mod error;
 pub mod health;
 pub mod http;

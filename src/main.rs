@@ -55,9 +55,7 @@ fn serve(flags: &Flags) -> Result<(), StartError> {
     let (store, state_file) = service::restore(flags);
     let store = Arc::new(store);
     let outcome = Service::start(flags, &settings, sockets, &store).and_then(|mut service| {
-        let waited = service
-            .supervise(&signals)
-            .and_then(|()| service.drain(&signals, flags.drain.0));
+        let waited = service.supervise(&signals, flags.drain.0);
         let totals = service.stop();
         waited.map(|()| totals).map_err(StartError::Signals)
     });

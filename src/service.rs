@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
@@ -17,6 +16,7 @@ use crate::api::{
 use crate::cli::Flags;
 use crate::clock::Clock;
 use crate::config::{MAX_CREATIONS, MemoryCeiling, UpTo, heaps};
+use crate::draining::Draining;
 use crate::error::StartError;
 use crate::machine::Memory;
 use crate::metrics::{Metrics, MinuteReports, Snapshot};
@@ -36,6 +36,10 @@ const STATUS_PERIOD: Duration = Duration::from_secs(10);
 /// How often systemd hears that the stop is still wanted, while draining.
 const DRAIN_STEP: Duration = Duration::from_secs(1);
 
+/// Steps without a heartbeat of all workers that end a drain: as the watchdog has
+/// waited already, systemd kills in five seconds.
+const DRAIN_STALLS: u32 = 2;
+
 /// The time that systemd is asked for each time: what a stop takes, and a pause
 /// of the machine.
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -47,8 +51,7 @@ pub struct Service {
     reaper: Reaper,
     server: Server,
     admin: Option<Server>,
-    draining: Arc<AtomicBool>,
-    closed: Arc<AtomicBool>,
+    draining: Arc<Draining>,
     reports: MinuteReports,
 }
 
@@ -71,7 +74,6 @@ impl Service {
             .map_err(|error| StartError::Thread("reaper", error))?;
         let counters = api.counters();
         let draining = Arc::clone(api.draining());
-        let closed = Arc::clone(api.closed());
         let port = Arc::new(Port::Public(Arc::clone(&api)));
         let server = Server::start(public, settings, &port, Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
@@ -91,62 +93,74 @@ impl Service {
             server,
             admin,
             draining,
-            closed,
             // Whatever happens from the first request on.
             reports: MinuteReports::new(Snapshot::default(), Instant::now()),
         })
     }
 
-    /// Waits for a signal to stop. Meanwhile it pings the watchdog while all
-    /// workers have a heartbeat, and reports to systemd and the log.
+    /// Serves until a signal says to stop, and then for the time of the drain.
     ///
     /// # Errors
     /// When it cannot wait.
-    pub fn supervise(&mut self, signals: &StopSignals) -> io::Result<()> {
-        let mut heartbeat = self.server.heartbeat();
-        let watchdog = systemd::watchdog_period();
-        let period = watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD);
+    pub fn supervise(&mut self, signals: &StopSignals, drain: Duration) -> io::Result<()> {
         systemd::status(&self.metrics.snapshot().status());
-        while !signals.wait(period)? {
-            if watchdog.is_some() && heartbeat.is_steady() {
-                systemd::ping_watchdog();
-            }
-            let now = self.metrics.snapshot();
-            systemd::status(&now.status());
-            log_lines(self.reports.due(&now, Instant::now()));
+        self.serve_until(None, signals)?;
+        if drain.is_zero() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        self.draining.begin();
+        systemd::stopping();
+        let shown = humantime::format_duration(drain);
+        info!("health checks fail from now on; stopping in {shown}, or at another signal");
+        // Sessions are created in the first half still, for load balancers that
+        // ask every few seconds, and refused in the second, for those that never
+        // ask.
+        if self.serve_until(Some(begin + drain / 2), signals)? {
+            self.draining.refuse_creations();
+            self.serve_until(Some(begin + drain), signals)?;
         }
         Ok(())
     }
 
-    /// Serves on for a time, or until the next signal. Health checks fail from the
-    /// start; sessions are created in the first half still, for balancers that ask
-    /// every few seconds, and refused in the second, for those that never ask.
-    /// systemd waits as long as all workers have a heartbeat.
-    ///
-    /// # Errors
-    /// When it cannot wait.
-    pub fn drain(&self, signals: &StopSignals, time: Duration) -> io::Result<()> {
-        if time.is_zero() {
-            return Ok(());
-        }
-        self.draining.store(true, Ordering::Relaxed);
-        systemd::stopping();
-        let shown = humantime::format_duration(time);
-        info!("health checks fail from now on; stopping in {shown}, or at another signal");
+    /// Waits for a signal, and while draining until `end` at most; whether that
+    /// came first. Meanwhile it tells systemd that all workers have a heartbeat,
+    /// and reports to systemd and the log.
+    fn serve_until(&mut self, end: Option<Instant>, signals: &StopSignals) -> io::Result<bool> {
         let mut heartbeat = self.server.heartbeat();
-        let end = Instant::now() + time;
+        let watchdog = systemd::watchdog_period();
+        let period = match end {
+            None => watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD),
+            Some(_) => DRAIN_STEP,
+        };
+        let mut stalls = 0;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left <= time / 2 {
-                self.closed.store(true, Ordering::Relaxed);
+            let now = Instant::now();
+            let limit = end.map_or(period, |end| end.saturating_duration_since(now).min(period));
+            if limit.is_zero() {
+                return Ok(true);
             }
-            if left.is_zero() || signals.wait(left.min(DRAIN_STEP))? {
-                return Ok(());
+            if signals.wait(limit)? {
+                return Ok(false);
             }
             if heartbeat.is_steady() {
-                systemd::extend_timeout(STOP_TIME);
-                systemd::ping_watchdog();
+                stalls = 0;
+                if watchdog.is_some() {
+                    systemd::ping_watchdog();
+                }
+                if end.is_some() {
+                    systemd::extend_timeout(STOP_TIME);
+                }
+            } else {
+                stalls += 1;
             }
+            // The watchdog has said to stop, and kills a server that goes on.
+            if end.is_some() && stalls == DRAIN_STALLS {
+                return Ok(false);
+            }
+            let now = self.metrics.snapshot();
+            systemd::status(&now.status());
+            log_lines(self.reports.due(&now, Instant::now()));
         }
     }
 

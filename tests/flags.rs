@@ -92,7 +92,7 @@ fn wrong_values_are_named_on_one_line_and_exit_2() {
         (&["--drain", "10"], &["no unit", "10s"]),
         (&["--drain", "301s"], &["'301s'", "up to 5m", "0s"]),
         (&["--node", ""], &["--node", "''", "1 to 8", "node1"]),
-        (&["--node", "A"], &["--node", "'A'", "small letters"]),
+        (&["--node", "A"], &["--node", "'A'", "lowercase letters"]),
         (&["--node", "a.b"], &["--node", "'a.b'", "1 to 8"]),
         (&["--node", "node-1"], &["--node", "'node-1'", "1 to 8"]),
         (&["--node", "123456789"], &["--node", "1 to 8"]),

@@ -1,12 +1,12 @@
 //! What the protocol families share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::responses::{error, full, navigates, navigation_refused, not_found};
 use super::settings::Settings;
 use crate::client::{Client, Network};
 use crate::clock::{Clock, Timestamp};
+use crate::draining::Draining;
 use crate::http::{Head, Response};
 use crate::metrics::Counters;
 use crate::protocol::{Concurrency, Protocol};
@@ -21,23 +21,10 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) counters: Arc<Counters>,
-    /// Whether the server is about to stop: health checks fail.
-    pub(super) draining: Arc<AtomicBool>,
-    /// Whether no more sessions are created, as the stop is near.
-    pub(super) closed: Arc<AtomicBool>,
+    pub(super) draining: Arc<Draining>,
 }
 
 impl Context {
-    /// Whether the server is about to stop.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Whether no more sessions are created.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
-
     /// Creates a session of the protocol for a client, if it is known who that is.
     pub(super) fn create(
         &self,

@@ -1,7 +1,6 @@
 //! The handler of the protocols: routes a request once and passes it on.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tiny_http::Method;
 
@@ -15,6 +14,7 @@ use super::settings::Settings;
 use super::token_api::TokenApi;
 use crate::client::Peer;
 use crate::clock::Clock;
+use crate::draining::Draining;
 use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::{Counters, Purpose};
 use crate::protocol::Protocol;
@@ -43,7 +43,6 @@ impl Api {
                 settings,
                 counters: Arc::default(),
                 draining: Arc::default(),
-                closed: Arc::default(),
             }),
         }
     }
@@ -54,16 +53,10 @@ impl Api {
         &self.context.counters
     }
 
-    /// Set by who is about to stop the server: health checks fail then.
+    /// How far a stop has come.
     #[must_use]
-    pub fn draining(&self) -> &Arc<AtomicBool> {
+    pub fn draining(&self) -> &Arc<Draining> {
         &self.context.draining
-    }
-
-    /// Set by who stops the server soon: no more sessions are created then.
-    #[must_use]
-    pub fn closed(&self) -> &Arc<AtomicBool> {
-        &self.context.closed
     }
 
     fn etag_api(&self) -> EtagApi<'_> {
@@ -120,7 +113,7 @@ impl Api {
     /// whether the server is there (RFC 9110, section 9.3.7).
     fn no_route(&self, head: &Head<'_, '_>) -> Response {
         if head.path == "*" && head.method == Method::Options {
-            return if self.context.is_draining() {
+            return if self.context.draining.has_begun() {
                 responses::draining()
             } else {
                 responses::plain(204)
@@ -145,7 +138,7 @@ impl Api {
         peer: Peer,
     ) -> Result<Response, Answer> {
         let (context, head) = (&self.context, &request.head);
-        if context.is_closed() {
+        if context.draining.refuses_creations() {
             context.counters.draining.increment();
             return Err(responses::draining().into());
         }

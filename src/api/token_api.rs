@@ -7,7 +7,7 @@ use tiny_http::Method;
 
 use super::context::Context;
 use super::json_strings::strings;
-use super::responses::{error, json, method_not_allowed, not_found, too_large};
+use super::responses::{draining, error, json, method_not_allowed, not_found, too_large};
 use super::route::{Resource, Stability};
 use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES};
 use crate::client::Client;
@@ -57,8 +57,11 @@ impl TokenApi<'_> {
     pub(super) fn respond(self, resource: Resource<'_>, request: &Request<'_, '_>) -> Answer {
         match (resource, &request.head.method) {
             (Resource::Create, Method::Get | Method::Head) => {
-                let available = !self.context.is_draining();
-                json(200, format!(r#"{{"create_available":{available}}}"#)).into()
+                // A load balancer then asks another server.
+                if self.context.draining.has_begun() {
+                    return draining().into();
+                }
+                json(200, r#"{"create_available":true}"#.into()).into()
             }
             (Resource::Create, _) => method_not_allowed("GET, HEAD, POST, OPTIONS").into(),
             (Resource::Session(id), Method::Get | Method::Head) => self.read(id, request).into(),

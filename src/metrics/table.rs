@@ -220,6 +220,7 @@ metrics! {
     count draining {
         name: REFUSED,
         labels: &[("reason", "draining")],
+        refused: "creations because the server was about to stop",
     }
     /// Creations refused because the system had no random numbers.
     count rng_failures {
@@ -273,10 +274,10 @@ metrics! {
     /// Requests for sessions of other nodes.
     count foreign_sessions {
         name: "rendezvousd_foreign_sessions_total",
-        help: "Requests for sessions of other nodes, or of a server without --node: the load \
-               balancer routes wrongly, or somebody made the id up",
-        refused: "requests for sessions of other nodes (the load balancer does not route by the \
-                  id, or somebody made the ids up)",
+        help: "Requests for sessions of other nodes, or of a server without --node: a node is \
+               down, the load balancer does not route by the id, or somebody made the ids up",
+        refused: "requests for sessions of other nodes (a node is down, the load balancer does \
+                  not route by the id, or the ids are made up)",
     }
     /// Writes refused because another came first.
     count conflicts {
@@ -320,7 +321,8 @@ metrics! {
     count unknown_paths {
         name: "rendezvousd_unknown_paths_total",
         help: "Requests for paths that rendezvousd does not serve: the reverse proxy passes on too \
-               much, or changes the path on its way. Health checks at / do not count",
+               much, or changes the path on its way, or somebody tries paths. Health checks at / do \
+               not count",
     }
     /// Reads refused because a browser would have shown the payload.
     count navigations_refused {

@@ -40,7 +40,7 @@ impl FromStr for NodeName {
                 part.copy_from_slice(text.as_bytes());
                 Ok(Self(padded))
             }
-            _ => Err("write 1 to 8 small letters and digits, like a or node1"),
+            _ => Err("write 1 to 8 lowercase letters or digits, like a or node1"),
         }
     }
 }

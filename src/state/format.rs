@@ -176,7 +176,7 @@ pub(super) fn read(
     }
     let boot: [u8; 36] = input.array()?;
     let node = match version {
-        OLDEST_VERSION => None,
+        3 => None,
         _ => read_node(&mut input)?,
     };
     let written = input.number()?;

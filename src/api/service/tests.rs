@@ -2,6 +2,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::*;
+use crate::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
 use crate::http::{Decoder, Status};
 use crate::protocol::Concurrency;
 use crate::session::Content;
@@ -10,6 +11,48 @@ use crate::store::Owner;
 fn api(capacity: usize) -> Api {
     let store = Arc::new(Store::new(NonZeroUsize::new(capacity).unwrap()));
     Api::new(store, Clock, Settings::of_tests("/rendezvous"))
+}
+
+/// The status of the answer to a request.
+fn status(api: &Api, request: &str) -> u16 {
+    let mut decoder = Decoder::default();
+    decoder.push(request.as_bytes());
+    let answer = |request: &Request<'_, '_>| Ok(api.respond(request, Peer::Local, &|| None));
+    match decoder.step(answer) {
+        Ok(Status::Complete(Answer::Response(response))) => response.status.0,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn before_a_stop_creations_of_all_protocols_are_refused_in_the_end() {
+    let api = api(20);
+    let creations = [
+        ("/rendezvous", "text/plain", "x", 201),
+        ("/rendezvous", "a/b", "x", 201),
+        (MSC3886_PATH, "a/b", "x", 201),
+        (MSC4108_PATH, "text/plain", "x", 201),
+        (MSC4388_PATH, "a/b", r#"{"data":"x"}"#, 200),
+        (STABLE_PATH, "a/b", r#"{"data":"x"}"#, 200),
+    ];
+    let create = |(path, media_type, body, _): (&str, &str, &str, u16)| {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}");
+        status(
+            &api,
+            &format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}"),
+        )
+    };
+    let check = "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(status(&api, check), 204);
+    api.draining().begin();
+    assert_eq!(status(&api, check), 503);
+    assert_eq!(creations.map(create), creations.map(|(.., made)| made));
+    api.draining().refuse_creations();
+    assert_eq!(creations.map(create), [503; 6]);
+    assert_eq!(api.counters().draining.get(), 6);
+    let preflight = "OPTIONS /rendezvous HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(status(&api, preflight), 204);
 }
 
 #[test]
@@ -26,14 +69,9 @@ fn a_refused_navigation_is_no_use_of_the_session() {
     };
     let (older, _) = create(0).unwrap();
     let (newer, _) = create(0).unwrap();
-    let mut decoder = Decoder::default();
     let path = format!("GET /rendezvous/{older}");
     let text = format!("{path} HTTP/1.1\r\nHost: x\r\nSec-Fetch-Dest: document\r\n\r\n");
-    decoder.push(text.as_bytes());
-    let step = decoder.step(|request| Ok(api.respond(request, Peer::Local, &|| None)));
-    assert!(
-        matches!(step, Ok(Status::Complete(Answer::Response(response))) if response.status.0 == 403)
-    );
+    assert_eq!(status(&api, &text), 403);
     create(20_000).unwrap();
     let now = api.context.clock.now();
     assert!(
