@@ -60,6 +60,10 @@ enum State {
     Rejected(bool),
 }
 
+/// An empty body in the chunked coding, as a proxy may give it to a request that
+/// had none.
+const EMPTY_CHUNKED: &[u8] = b"0\r\n\r\n";
+
 /// A request whose head is complete and whose body is not.
 #[derive(Debug)]
 struct Body {
@@ -225,11 +229,19 @@ impl Decoder {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
                 (Coding::Length(length), front.checked_add(length))
             }
-            Framing::Chunked => (Coding::Chunked(Chunked::default()), None),
+            Framing::Chunked => {
+                let empty = bytes[front..].starts_with(EMPTY_CHUNKED);
+                let end = front + EMPTY_CHUNKED.len();
+                (Coding::Chunked(Chunked::default()), empty.then_some(end))
+            }
         };
         let end = end.filter(|end| *end <= bytes.len());
         let continue_due = head.expects_continue && bytes.len() == front;
-        let request = Request::new(head, end.map(|end| &bytes[front..end]));
+        let body = end.map(|end| match coding {
+            Coding::Length(_) => &bytes[front..end],
+            Coding::Chunked(_) => &[],
+        });
+        let request = Request::new(head, body);
         match (respond(&request), end) {
             (Ok(answer), Some(end)) => {
                 self.complete(end);

@@ -15,9 +15,10 @@ use crate::client::Peer;
 use crate::http::{Handler, Rejection, ReleaseReason};
 use crate::metrics::{Counted, Phase};
 
-/// Bytes discarded from a peer whose request was rejected, so that it reads
-/// the response before the connection is gone (RFC 9112, section 9.6).
-const LINGER_BYTES: usize = 256 * 1024;
+/// Bytes discarded from a peer whose request was answered before its end, so that
+/// it reads the response before the connection is gone (RFC 9112, section 9.6):
+/// more than the largest body that any flags allow.
+const LINGER_BYTES: usize = 2 << 20;
 
 /// What a connection needs after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
