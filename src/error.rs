@@ -62,7 +62,8 @@ impl fmt::Display for StartError {
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "cannot listen on {address}: {error}: stop the program that has it, perhaps \
-                 another rendezvousd (`sudo ss -lntxp` names it)"
+                 another rendezvousd (`sudo ss -lntxp` names it), or give one address once: [::] \
+                 takes IPv4 too"
             ),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::NoNetwork(address, error) => write!(

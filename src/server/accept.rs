@@ -107,11 +107,11 @@ impl Acceptors {
             Ok(None) => return Accepted::Nothing,
             Err(error) => error,
         };
-        warn_of(&error);
         if !is_exhausted(&error) {
             listener.back_off(now);
             return Accepted::Nothing;
         }
+        warn_of(&error);
         if self.spare.take().or_else(reserve_fd).is_none() {
             return Accepted::NeedsFd;
         }
