@@ -179,17 +179,16 @@ check_drain() {
     is 'the session has outlived the stop' 'before the drain' "$(fetch "$tcp$path")"
     is 'sessions are created' 201 "$(status -H "$text" -H "$client" --data x "$tcp/rendezvous")"
     check 'systemd had no reason to kill it' not grep -qi 'timed out\|timeout\|killing' \
-        <<<"$(inside journalctl -q --no-pager -u rendezvousd.service --since "@$began" -o cat)"
+        <<<"$(read_journal -u rendezvousd.service --since "@$began" -o cat)"
 
     set_flags ''
     pid=$(main_pid)
-    began=$(now)
     check 'a reload' inside systemctl reload --no-block rendezvousd
     sleep 2
     is 'after 2 s it is the same process' "$pid" "$(main_pid)"
     inside systemctl kill --kill-who main --signal TERM rendezvousd.service
+    # It waits for 20 s: the drain itself would take longer.
     await_other_process "$pid"
-    check 'another signal ends it' test $(($(now) - began)) -lt 15000
     is 'the session has outlived that too' 'before the drain' "$(fetch "$tcp$path")"
     explain "$before"
 }

@@ -28,6 +28,7 @@ check_package() {
 dead_links() {
     local documents=$work/2/usr/share/doc/rendezvousd document link
     dpkg-deb --extract "$work/2.deb" "$work/2"
+    grep -qF '](systemd/README.md)' "$documents/README.md" || echo 'README.md has no links'
     find "$documents" -name '*.md' | while read -r document; do
         grep -o '](\(https://\)\{0,1\}[^)#]*' "$document" | sed 's/^..//' | while read -r link; do
             case $link in
