@@ -24,8 +24,7 @@ const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
 fn ask(daemon: &Daemon, method: &str, path: &str) -> Answer {
-    let stream = TcpStream::connect(daemon.admin()).unwrap();
-    Client::new(stream).request(method, path, &[], "")
+    daemon.ask_admin(method, path)
 }
 
 fn scrape(daemon: &Daemon) -> Metrics {

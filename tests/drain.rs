@@ -3,14 +3,13 @@
 mod common;
 
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Answer, Client, Daemon, PATIENCE, program};
-use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
+use common::{Answer, CREATIONS, Client, Daemon, PATIENCE, program};
+use rendezvousd::api::{MSC4388_PATH, STABLE_PATH};
 use rustix::process::Signal;
 
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
@@ -19,18 +18,8 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 /// Longer than any test takes.
 const LONG: [&str; 4] = ["--drain", "5m", "--admin", "127.0.0.1:0"];
 
-const CREATIONS: [(&str, (&str, &str), &str); 6] = [
-    ("/rendezvous", TEXT, "x"),
-    ("/rendezvous", JSON, "x"),
-    (MSC3886_PATH, JSON, "x"),
-    (MSC4108_PATH, TEXT, "x"),
-    (MSC4388_PATH, JSON, r#"{"data":"x"}"#),
-    (STABLE_PATH, JSON, r#"{"data":"x"}"#),
-];
-
 fn health(daemon: &Daemon) -> Answer {
-    let stream = TcpStream::connect(daemon.admin()).unwrap();
-    Client::new(stream).request("GET", "/health", &[], "")
+    daemon.ask_admin("GET", "/health")
 }
 
 fn check(daemon: &Daemon) -> Answer {
@@ -50,9 +39,7 @@ fn begin(daemon: &Daemon) {
 }
 
 fn metrics(daemon: &Daemon) -> String {
-    let stream = TcpStream::connect(daemon.admin()).unwrap();
-    let page = Client::new(stream).request("GET", "/metrics", &[], "");
-    page.text().to_owned()
+    daemon.ask_admin("GET", "/metrics").text().to_owned()
 }
 
 fn wait_until_held(daemon: &Daemon, polls: usize) {

@@ -34,8 +34,7 @@ impl Fixture {
     }
 
     fn metrics(&self) -> Metrics {
-        let stream = TcpStream::connect(self.daemon.admin()).unwrap();
-        let answer = Client::new(stream).request("GET", "/metrics", &[], "");
+        let answer = self.daemon.ask_admin("GET", "/metrics");
         Metrics::read(answer.text())
     }
 

@@ -4,25 +4,12 @@ mod common;
 #[path = "common/metrics.rs"]
 mod metrics;
 
-use std::net::TcpStream;
-
-use common::{Answer, Client, Daemon};
+use common::{Answer, CREATIONS, Daemon};
 use metrics::Metrics;
-use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
+use rendezvousd::api::{MSC4388_PATH, STABLE_PATH};
 use rustix::process::Signal;
 
-const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
-
-/// The paths that sessions are created at, and what with.
-const CREATE: [(&str, (&str, &str), &str); 6] = [
-    ("/rendezvous", TEXT, "first"),
-    ("/rendezvous", JSON, "first"),
-    (MSC3886_PATH, JSON, "first"),
-    (MSC4108_PATH, TEXT, "first"),
-    (MSC4388_PATH, JSON, r#"{"data":"first"}"#),
-    (STABLE_PATH, JSON, r#"{"data":"first"}"#),
-];
 
 /// A node, or a server without a name.
 fn start(name: &str) -> Daemon {
@@ -49,7 +36,7 @@ fn path_of(create_path: &str, made: &Answer) -> String {
 }
 
 fn create(daemon: &Daemon, index: usize) -> String {
-    let (path, field, body) = CREATE[index];
+    let (path, field, body) = CREATIONS[index];
     let made = daemon.request("POST", path, &[field], body);
     assert!([200, 201].contains(&made.status), "{made:?}");
     path_of(path, &made)
@@ -60,8 +47,7 @@ fn id(path: &str) -> &str {
 }
 
 fn foreign_sessions(daemon: &Daemon) -> f64 {
-    let stream = TcpStream::connect(daemon.admin()).unwrap();
-    let page = Client::new(stream).request("GET", "/metrics", &[], "");
+    let page = daemon.ask_admin("GET", "/metrics");
     Metrics::read(page.text()).get("rendezvousd_foreign_sessions_total")
 }
 
@@ -93,7 +79,7 @@ fn stop(daemon: Daemon) -> Vec<String> {
 fn ids_of_every_protocol_begin_with_the_name_of_the_node() {
     for name in ["a", "0", "node1", "z9z9z9z9"] {
         let node = start(name);
-        for (index, (create_path, ..)) in CREATE.into_iter().enumerate() {
+        for (index, (create_path, ..)) in CREATIONS.into_iter().enumerate() {
             let path = create(&node, index);
             assert!(path.starts_with(create_path), "{path}");
             let (named, random) = id(&path).split_once('.').unwrap();
@@ -112,7 +98,7 @@ fn ids_of_every_protocol_begin_with_the_name_of_the_node() {
 #[test]
 fn without_a_name_ids_have_none_and_a_dot_is_in_no_id() {
     let server = start("");
-    for index in 0..CREATE.len() {
+    for index in 0..CREATIONS.len() {
         let path = create(&server, index);
         let id = id(&path);
         assert_eq!((id.len(), id.contains('.')), (22, false), "{path}");
@@ -132,7 +118,7 @@ fn sessions_of_other_nodes_are_not_found_and_counted() {
     let servers = ["a", "b", ""].map(start);
     let [a, b, unnamed] = &servers;
     let mut asked = 0.0;
-    for index in 0..CREATE.len() {
+    for index in 0..CREATIONS.len() {
         let ours = create(a, index);
         for other in [b, unnamed].map(|server| create(server, index)) {
             for answer in uses(a, &other) {

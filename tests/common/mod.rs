@@ -11,10 +11,24 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rendezvousd::api::{MSC3886_PATH, MSC4108_PATH, MSC4388_PATH, STABLE_PATH};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// Longer than anything takes on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const TEXT: (&str, &str) = ("Content-Type", "text/plain");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+/// Every way to create a session: path, type and body.
+pub const CREATIONS: [(&str, (&str, &str), &str); 6] = [
+    ("/rendezvous", TEXT, "first"),
+    ("/rendezvous", JSON, "first"),
+    (MSC3886_PATH, JSON, "first"),
+    (MSC4108_PATH, TEXT, "first"),
+    (MSC4388_PATH, JSON, r#"{"data":"first"}"#),
+    (STABLE_PATH, JSON, r#"{"data":"first"}"#),
+];
 
 /// Longer than a daemon takes to stop that can; one that is paused cannot.
 const STOP: Duration = Duration::from_secs(5);
@@ -107,6 +121,12 @@ impl Daemon {
         let mut lines = self.start.iter();
         let address = lines.find_map(|line| Some(line.split_once(said)?.1.parse().unwrap()));
         address.unwrap_or_else(|| panic!("no admin port: {:?}", self.start))
+    }
+
+    /// One request to the admin port, on a connection of its own.
+    pub fn ask_admin(&self, method: &str, path: &str) -> Answer {
+        let stream = TcpStream::connect(self.admin()).expect("a connection");
+        Client::new(stream).request(method, path, &[], "")
     }
 
     /// A new connection.
