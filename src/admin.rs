@@ -146,12 +146,13 @@ fn is_from_web_page(head: &Head<'_, '_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
     use crate::http::{Decoder, Status};
     use crate::metrics::Counters;
     use crate::server::{Listener, Server};
     use crate::store::Store;
-    use std::num::NonZeroUsize;
 
     /// The admin port's handler, and the server that it watches.
     fn watched() -> (Admin, Server) {

@@ -55,8 +55,8 @@ fn status_line(address: &Address) -> io::Result<String> {
 
 fn ask(address: &Address) -> io::Result<String> {
     match address {
-        // Whoever listens on all addresses, [::] included, is reached by IPv4;
-        // a container may have no ::1.
+        // A server that listens on all addresses, [::] included, is reached by
+        // IPv4; a container may have no ::1.
         Address::Tcp(address) if address.ip().is_unspecified() => {
             exchange(TcpStream::connect((Ipv4Addr::LOCALHOST, address.port()))?)
         }

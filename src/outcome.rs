@@ -67,7 +67,7 @@ impl Stage {
 
 /// How the messages of checks begin: those of the check page, and of an
 /// operator's own programs. Clients' messages are encrypted, so none begins so
-/// by chance; and whoever wants to be counted as a check is counted there.
+/// by chance; a client that imitates a check is counted as one.
 const CHECKS: [[u8; 29]; 2] = [
     *b"Message one of the check page",
     *b"Message two of the check page",

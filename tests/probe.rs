@@ -102,7 +102,7 @@ fn other_flags_may_stand_as_they_do_for_the_server() {
 fn where_nobody_listens_it_is_not_healthy() {
     let daemon = Daemon::start(&[]);
     assert_healthy(&[&daemon.address.to_string()]);
-    // A port that is taken, so that nobody else comes to listen there.
+    // A port in use, so that no other program starts to listen on it.
     let client = TcpStream::connect(daemon.address).unwrap();
     let taken = client.local_addr().unwrap().to_string();
     assert_unhealthy(&[&taken], "Connection refused");
