@@ -181,7 +181,7 @@ fn bad_bodies_are_400_and_the_connection_stays_in_step() {
     for (body, code) in [
         ("", "M_NOT_JSON"),
         (&brackets[..], "M_NOT_JSON"),
-        (r#"{"data":"\ud800"}"#, "M_NOT_JSON"),
+        (r#"{"data":"\ud800"}"#, "M_BAD_JSON"),
         ("{\"data\":\"\0\"}", "M_NOT_JSON"),
         (r#"["data"]"#, "M_BAD_JSON"),
         (

@@ -2,75 +2,53 @@
 //! own types and `serde_json::Value` do not show.
 
 use std::fmt;
+use std::str;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What a text is.
-pub(crate) enum Object {
+pub(crate) enum Object<'a> {
     /// An object of these.
-    Pairs(Vec<(String, Value)>),
-    /// Another JSON value.
+    Pairs(Vec<(String, &'a RawValue)>),
+    /// Another JSON value, or an object with a key that is no text.
     Other,
     /// No JSON.
     Broken,
 }
 
 /// Reads a text.
-pub(crate) fn object(text: &[u8]) -> Object {
-    serde_json::from_slice(text).unwrap_or(Object::Broken)
+pub(crate) fn object(text: &[u8]) -> Object<'_> {
+    match str::from_utf8(text) {
+        Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            serde_json::from_str(text).map_or(Object::Other, |Pairs(pairs)| Object::Pairs(pairs))
+        }
+        _ => Object::Broken,
+    }
 }
 
-impl<'de> Deserialize<'de> for Object {
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Collector)
+        deserializer.deserialize_map(Collector)
     }
 }
 
 struct Collector;
 
 impl<'de> Visitor<'de> for Collector {
-    type Value = Object;
+    type Value = Pairs<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+        f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
             pairs.push(pair);
         }
-        Ok(Object::Pairs(pairs))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Object, A::Error> {
-        // As values, not ignored: what is skipped is not looked at closely.
-        while sequence.next_element::<Value>()?.is_some() {}
-        Ok(Object::Other)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Object, E> {
-        Ok(Object::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Object, E> {
-        Ok(Object::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Object, E> {
-        Ok(Object::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Object, E> {
-        Ok(Object::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Object, E> {
-        Ok(Object::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Object, E> {
-        Ok(Object::Other)
+        Ok(Pairs(pairs))
     }
 }

@@ -7,7 +7,6 @@ mod creation_limit;
 mod etag;
 mod etag_api;
 mod held_poll;
-mod json_strings;
 mod prefer;
 mod responses;
 mod route;

@@ -2,11 +2,14 @@
 //! in with QR", as of summer 2026, with JSON bodies and transactions. The older
 //! text, without transactions, is spoken at the same paths.
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::str;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use tiny_http::Method;
 
 use super::context::Context;
-use super::json_strings::strings;
 use super::responses::{draining, error, json, method_not_allowed, not_found, too_large};
 use super::route::{Resource, Stability};
 use super::settings::{BODY_LIMIT, SIGN_IN_MAX_BYTES};
@@ -20,11 +23,24 @@ use crate::store::{SequenceError, Sequenced};
 #[cfg(test)]
 mod tests;
 
-const DATA: &str = "data";
-const TOKEN: &str = "sequence_token";
-
 /// The longest transaction id (the opaque identifier grammar).
 const TRANSACTION_LIMIT: usize = 255;
+
+/// The body of a creation.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Creation<'b> {
+    #[serde(borrow)]
+    data: Cow<'b, str>,
+}
+
+/// The body of a write.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Write<'b> {
+    #[serde(borrow)]
+    sequence_token: Cow<'b, str>,
+    #[serde(borrow)]
+    data: Cow<'b, str>,
+}
 
 #[derive(Serialize)]
 struct Created<'a> {
@@ -85,8 +101,8 @@ impl TokenApi<'_> {
         request: &Request<'_, '_>,
         client: Option<Client>,
     ) -> Result<Response, Answer> {
-        let [data] = strings(request.body(BODY_LIMIT)?, [DATA])?;
-        let content = content(&data)?;
+        let body: Creation<'_> = read(request.body(BODY_LIMIT)?)?;
+        let content = content(&body.data)?;
         let now = self.context.clock.now();
         let context = self.context;
         let (id, session) = context.create(Protocol::Msc4388, content, client, now)?;
@@ -126,10 +142,10 @@ impl TokenApi<'_> {
         if let Some(outcome) = recorded {
             return Ok(self.written(outcome));
         }
-        let [expected, data] = strings(request.body(BODY_LIMIT)?, [TOKEN, DATA])?;
-        let content = content(&data)?;
+        let body: Write<'_> = read(request.body(BODY_LIMIT)?)?;
+        let content = content(&body.data)?;
         let write = Sequenced {
-            expected: expected_revision(&expected),
+            expected: expected_revision(&body.sequence_token),
             transaction,
         };
         Ok(self.written(store.write_in_sequence(id, write, content, now)))
@@ -171,6 +187,23 @@ impl TokenApi<'_> {
         } else {
             not_found()
         }
+    }
+}
+
+/// Reads a JSON object that has each key of `T` once. The values of other keys
+/// are checked and skipped.
+fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Response> {
+    // What is not UTF-8 is not JSON (RFC 8259, section 8.1), nor is nothing.
+    let text = str::from_utf8(body).unwrap_or_default();
+    // Serde reads a struct from an array, too.
+    let is_object = text.trim_ascii_start().starts_with('{');
+    match serde_json::from_str(text) {
+        Ok(object) if is_object => Ok(object),
+        _ if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+            let sentence = "The body is no object, or a key is missing, twice there or no string";
+            Err(error(400, "M_BAD_JSON", sentence))
+        }
+        _ => Err(error(400, "M_NOT_JSON", "The body is not JSON")),
     }
 }
 

@@ -1,14 +1,13 @@
 use super::*;
 use crate::api::BODY_LIMIT;
-use crate::api::json_strings::is_json;
 use crate::http::Persistence;
 
 /// What becomes of a write's body: its token and data, or the errcode.
 fn read(body: &[u8]) -> Result<(String, String), String> {
-    strings(body, [TOKEN, DATA])
-        .and_then(|[token, data]| {
-            content(&data)?;
-            Ok((token, data))
+    super::read::<Write<'_>>(body)
+        .and_then(|write| {
+            content(&write.data)?;
+            Ok((write.sequence_token.into(), write.data.into()))
         })
         .map_err(|response| {
             let mut out = Vec::new();
@@ -40,6 +39,10 @@ fn what_is_json_and_not_the_object_is_bad_json() {
         r#"{"sequence_token": "0", "data": ["a"]}"#,
         r#"{"sequence_token": "0", "data": "a", "data": "b"}"#,
         r#"{"sequence_token": "0", "data": "a", "x": [], "data": "a"}"#,
+        r#" ["0", "a"] "#,
+        // An escape without its other half is JSON, but no text.
+        r#"{"sequence_token": "0", "data": "\ud800"}"#,
+        r#"{"sequence_token": "0", "data": "\udc00\ud800"}"#,
     ] {
         assert_eq!(read(body.as_bytes()), Err("M_BAD_JSON".into()), "{body}");
     }
@@ -52,53 +55,45 @@ fn u_0000_is_text_like_any_other() {
 }
 
 #[test]
-fn skipped_values_have_the_verdict_of_a_parser_that_keeps_them() {
+fn skipped_values_are_of_any_size_depth_and_text() {
     let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-    let values = [
-        "0",
-        "-0",
+    for value in ["-0", "1e999", "18446744073709551616", "null", r#""\ud800""#]
+        .map(String::from)
+        .into_iter()
+        .chain([deep(128), deep(10_000), r#"{"a":{"b":[{}]},"a":1}"#.into()])
+    {
+        let body = format!(r#"{{"x": {value}, "sequence_token": "0", "data": "a"}}"#);
+        let expected = Ok(("0".into(), "a".into()));
+        assert_eq!(read(body.as_bytes()), expected, "{value:.40}");
+    }
+}
+
+#[test]
+fn skipped_values_are_checked() {
+    for value in [
         "01",
-        "1e5",
-        "1e999",
-        "-1e999",
-        "1e-999",
-        "18446744073709551616",
         "-",
         "1.",
         ".5",
         "+1",
         "NaN",
         "truth",
-        "true",
         "nul",
-        "null",
-        "\"\\ud800\"",
-        "\"\\ud83d\\ude00\"",
-        "\"\\u12\"",
+        r#""\u12""#,
+        r#""\q""#,
         "\"\t\"",
         "[1,]",
         "[,1]",
         "[1 2]",
-        "{\"a\"}",
-        "{\"a\":1,}",
-        "{1:2}",
-        "{\"a\":1,\"a\":2}",
-        "{\"\\ud800\":1}",
-        "{\"a\":{\"b\":[{}]}}",
         "[]]",
+        "[[]",
+        r#"{"a"}"#,
+        r#"{"a":1,}"#,
+        "{1:2}",
         "",
-    ];
-    let nested = [deep(125), deep(126), deep(127), deep(128), deep(129)];
-    let values = values.into_iter().chain(nested.iter().map(String::as_str));
-    for value in values {
+    ] {
         let body = format!(r#"{{"x": {value}, "sequence_token": "0", "data": "a"}}"#);
-        let expected = match serde_json::from_str::<serde_json::Value>(&body) {
-            Ok(_) => Ok(("0".into(), "a".into())),
-            Err(_) => Err("M_NOT_JSON".into()),
-        };
-        assert_eq!(read(body.as_bytes()), expected, "{value:.40}");
-        let parsed = serde_json::from_str::<serde_json::Value>(value).is_ok();
-        assert_eq!(is_json(value.as_bytes()), parsed, "{value:.40}");
+        assert_eq!(read(body.as_bytes()), Err("M_NOT_JSON".into()), "{value}");
     }
 }
 
@@ -106,9 +101,6 @@ fn skipped_values_have_the_verdict_of_a_parser_that_keeps_them() {
 fn what_is_not_json_is_not_json() {
     let brackets = "[".repeat(BODY_LIMIT);
     let nested = format!(r#"{{"x": {}"#, "[".repeat(20_000));
-    let depth = 2_000;
-    let (open, close) = ("[".repeat(depth), "]".repeat(depth));
-    let closed = format!(r#"{{"sequence_token": "0", "data": "a", "x": {open}{close}}}"#);
     let objects = r#"{"x":"#.repeat(5_000);
     for body in [
         "",
@@ -121,12 +113,8 @@ fn what_is_not_json_is_not_json() {
         &nested,
         &objects,
         r#"{"sequence_token": "0", "data": "a"} x"#,
-        r#"{"sequence_token": "0", "data": "a", "x": "\ud800"}"#,
         r#"{"sequence_token": "0", "data": null"#,
         r#"{"data": 1,,,,"#,
-        &closed,
-        r#"{"sequence_token": "0", "data": "\ud800"}"#,
-        r#"{"sequence_token": "0", "data": "\udc00\ud800"}"#,
         r#"{"sequence_token": "0", "data": "\q"}"#,
         "{\"sequence_token\": \"0\", \"data\": \"\0\"}",
         "{\"sequence_token\": \"0\", \"data\": \"\n\"}",
