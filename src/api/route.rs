@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use crate::protocol::Protocol;
-use crate::session::{NodeName, PublicId, SessionId};
+use crate::session::{PublicId, SessionId};
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +63,8 @@ pub(super) enum Resource<'a> {
     Session(Option<SessionId>),
     /// A write to a session under a name of its own, MSC4388 only.
     Transaction(Option<SessionId>, &'a str),
+    /// A session of another node, or of a server without a name.
+    ForeignSession,
 }
 
 /// Where a request goes.
@@ -95,12 +97,6 @@ impl<'a> Route<'a> {
             })
         })
     }
-
-    /// The name of a session in a path of this route.
-    pub(super) fn session_name<'p>(&self, path: &'p str) -> &'p str {
-        let rest = path.get(self.create_path.len() + 1..).unwrap_or_default();
-        rest.split('/').next().unwrap_or_default()
-    }
 }
 
 impl<'a> Resource<'a> {
@@ -120,21 +116,21 @@ impl<'a> Resource<'a> {
             }
             _ => {}
         }
-        match rest.strip_prefix('/')?.split_once('/') {
-            None => Some(Self::Session(session(&rest[1..], node))),
-            Some((id, name)) if matches!(endpoint, Endpoint::Msc4388(_)) && !name.contains('/') => {
-                Some(Self::Transaction(session(id, node), name))
+        let path = rest.strip_prefix('/')?;
+        let (name, transaction) = match path.split_once('/') {
+            None => (path, None),
+            Some((name, transaction))
+                if matches!(endpoint, Endpoint::Msc4388(_)) && !transaction.contains('/') =>
+            {
+                (name, Some(transaction))
             }
-            Some(_) => None,
-        }
+            Some(_) => return None,
+        };
+        let id = match (node, PublicId::parse(name)) {
+            (Some(_), Some(public)) if public.node != node => return Some(Self::ForeignSession),
+            (_, public) => public.filter(|public| public.node == node),
+        };
+        let id = id.map(|public| public.id);
+        Some(transaction.map_or(Self::Session(id), |name| Self::Transaction(id, name)))
     }
-}
-
-/// The session of this node that a name stands for, if there can be one.
-fn session(name: &str, node: Option<NodeName>) -> Option<SessionId> {
-    if node.is_none() {
-        return SessionId::parse(name);
-    }
-    let public = PublicId::parse(name)?;
-    (public.node == node).then_some(public.id)
 }

@@ -18,7 +18,6 @@ use crate::draining::Draining;
 use crate::http::{Answer, Handler, Head, Rejection, Request, Response, WakerSource};
 use crate::metrics::{Counters, Purpose};
 use crate::protocol::Protocol;
-use crate::session::PublicId;
 use crate::store::Store;
 
 #[cfg(test)]
@@ -77,6 +76,10 @@ impl Api {
         let head = &request.head;
         match (route.endpoint, route.resource, &head.method) {
             (_, _, Method::Options) => responses::preflight().into(),
+            (_, Resource::ForeignSession, _) => {
+                self.context.counters.foreign_sessions.increment();
+                responses::of_another_node().into()
+            }
             (_, Resource::Session(_) | Resource::Transaction(..), Method::Put)
                 if responses::has_content_encoding(head) =>
             {
@@ -169,20 +172,6 @@ impl Api {
             .create(protocol, path, url.as_deref(), request, client)
     }
 
-    /// Whether this path of a session has the id of another node, or of a server
-    /// without a name.
-    fn is_foreign(&self, route: Route<'_>, path: &str) -> bool {
-        let ours = self.context.settings.node;
-        let is_session = matches!(
-            route.resource,
-            Resource::Session(None) | Resource::Transaction(None, _)
-        );
-        let foreign = |id: PublicId| id.node != ours;
-        ours.is_some()
-            && is_session
-            && PublicId::parse(route.session_name(path)).is_some_and(foreign)
-    }
-
     /// The URL of a path of ours as the client sees it, if that is known.
     fn url(&self, path: &str, head: &Head<'_, '_>, peer: Peer) -> Option<String> {
         let settings = &self.context.settings;
@@ -206,20 +195,12 @@ fn is_check(route: Option<Route<'_>>, head: &Head<'_, '_>) -> bool {
 impl Handler for Api {
     fn respond(&self, request: &Request<'_, '_>, peer: Peer, waker: WakerSource<'_>) -> Answer {
         let route = Route::find(request.head.path, &self.context.settings);
-        let ProtocolAnswer {
-            protocol,
-            mut answer,
-        } = match route {
+        let ProtocolAnswer { protocol, answer } = match route {
             Some(route) => self.dispatch(route, request, peer, waker),
             None => self.no_route(&request.head).into(),
         };
         // A held one counts once it is answered.
-        if let Answer::Response(response) = &mut answer {
-            let is_foreign = |route| self.is_foreign(route, request.head.path);
-            if response.status.0 == 404 && route.is_some_and(is_foreign) {
-                self.context.counters.foreign_sessions.increment();
-                *response = responses::of_another_node();
-            }
+        if let Answer::Response(response) = &answer {
             let protocol = protocol.or_else(|| route?.endpoint.protocol());
             let purpose = match protocol {
                 _ if is_check(route, &request.head) => Purpose::Check,

@@ -89,9 +89,7 @@ impl TokenApi<'_> {
             (Resource::Transaction(id, name), Method::Put) => {
                 self.write(id, Some(name), request).into()
             }
-            (Resource::Transaction(..) | Resource::Check | Resource::CheckFacts, _) => {
-                method_not_allowed("PUT, OPTIONS").into()
-            }
+            _ => method_not_allowed("PUT, OPTIONS").into(),
         }
     }
 

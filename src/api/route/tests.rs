@@ -22,6 +22,7 @@ fn paths_lead_where_the_protocols_say() {
                 Resource::Create => "create".to_owned(),
                 Resource::Session(id) => format!("session {}", id.is_some()),
                 Resource::Transaction(id, name) => format!("{name} {}", id.is_some()),
+                Resource::ForeignSession => "foreign".to_owned(),
             })
         };
         assert_eq!(resource("").as_deref(), Some("create"));
@@ -66,4 +67,32 @@ fn an_empty_prefix_serves_the_root_beside_the_matrix_paths() {
         Some((Endpoint::Msc3886, Resource::Create))
     );
     assert_eq!(resource("/_matrix/client"), None);
+}
+
+#[test]
+fn with_a_node_ids_have_its_name_or_are_foreign() {
+    let mut settings = Settings::of_tests("/rendezvous");
+    settings.node = Some("a".parse().unwrap());
+    let resource = |name: &str| {
+        let path = format!("{STABLE_PATH}/{name}/t");
+        match Route::find(&path, &settings)?.resource {
+            Resource::Transaction(id, "t") => Some(id.is_some()),
+            Resource::ForeignSession => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(resource(&format!("a.{ID}")), Some(true));
+    for foreign in [format!("b.{ID}"), ID.into()] {
+        assert_eq!(resource(&foreign), None, "{foreign}");
+    }
+    for malformed in [
+        "a.x",
+        "b.x",
+        "x",
+        "",
+        &format!("A.{ID}"),
+        &format!("a.a.{ID}"),
+    ] {
+        assert_eq!(resource(malformed), Some(false), "{malformed}");
+    }
 }
