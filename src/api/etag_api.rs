@@ -165,21 +165,21 @@ impl EtagApi<'_> {
             content.map_err(|answer| ProtocolAnswer::new(protocol, answer))
         };
         let write = |id| (self.context.store).write_with(id, tag.revision, now, content);
-        match id.map_or(Ok(Err(WriteError::NotFound)), write) {
-            Ok(Ok(session)) => {
+        match id.map_or(Err(WriteError::NotFound), write) {
+            Ok(session) => {
                 self.count_normalized(tag.repaired);
                 // The type is there because a CDN strips the ETag of a
                 // response without one.
                 let response = state(plain(202), &session, now).field("Content-Type", TEXT_PLAIN);
                 ProtocolAnswer::new(session.protocol, response)
             }
-            Ok(Err(WriteError::NotFound)) => not_found().into(),
-            Ok(Err(WriteError::Conflict(session))) => {
+            Err(WriteError::NotFound) => not_found().into(),
+            Err(WriteError::Conflict(session)) => {
                 self.context.counters.conflicts.increment();
                 let response = state(conflict(session.protocol), &session, now);
                 ProtocolAnswer::new(session.protocol, response)
             }
-            Err(answer) => answer,
+            Err(WriteError::NoContent(answer)) => answer,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Why a store did not do what it was asked for.
 
+use std::convert::Infallible;
+
 use crate::session::Session;
 
 /// Why a session was not created.
@@ -14,12 +16,14 @@ pub enum CreateError {
 
 /// Why a write was not done.
 #[derive(Debug)]
-pub enum WriteError {
+pub enum WriteError<E = Infallible> {
     /// No such session, or none any more.
     NotFound,
     /// The session is at another revision than the writer thinks; this is
     /// its present state.
     Conflict(Session),
+    /// The writer has no content for a session of this protocol.
+    NoContent(E),
 }
 
 /// Why a write in sequence was not done.

@@ -1,7 +1,6 @@
 //! The store that all threads share.
 
 use std::array;
-use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -132,22 +131,21 @@ impl Store {
         content: Content,
         now: Timestamp,
     ) -> Result<Session, WriteError> {
-        let Ok(written) = self.write_with::<Infallible>(id, expected, now, |_| Ok(content));
-        written
+        self.write_with(id, expected, now, |_| Ok(content))
     }
 
     /// The same with content that depends on the session's protocol. It is made
     /// under the lock.
     ///
     /// # Errors
-    /// That of `content`, and nothing has changed.
+    /// [`WriteError`], and nothing has changed.
     pub fn write_with<E>(
         &self,
         id: SessionId,
         expected: Option<Revision>,
         now: Timestamp,
         content: impl FnOnce(Protocol) -> Result<Content, E>,
-    ) -> Result<Result<Session, WriteError>, E> {
+    ) -> Result<Session, WriteError<E>> {
         let (mut inner, now) = self.enter(now);
         let Inner {
             sessions,
@@ -157,18 +155,17 @@ impl Store {
             owners,
             ..
         } = &mut *inner;
-        let Some(session) = inner::live(sessions, owners, id, Concurrency::ETag, now) else {
-            return Ok(Err(WriteError::NotFound));
-        };
-        let content = content(session.protocol)?;
+        let session = inner::live(sessions, owners, id, Concurrency::ETag, now)
+            .ok_or(WriteError::NotFound)?;
+        let content = content(session.protocol).map_err(WriteError::NoContent)?;
         if expected != Some(session.revision) {
             let repeated = expected.is_some_and(|before| session.has_written(before, &content));
             let present = session.clone();
-            return Ok(if repeated {
+            return if repeated {
                 Ok(present)
             } else {
                 Err(WriteError::Conflict(present))
-            });
+            };
         }
         let old = inner::replace(expiries, counts, id, session, content, now);
         let written = session.clone();
@@ -176,7 +173,7 @@ impl Store {
         drop(inner);
         drop(old);
         to_wake.wake();
-        Ok(Ok(written))
+        Ok(written)
     }
 
     /// Ends a session; returns its protocol if there was one.
