@@ -85,7 +85,7 @@ impl Api {
             {
                 responses::unsupported_content_encoding().into()
             }
-            (_, Resource::Check, Method::Get | Method::Head) => check::page(head).into(),
+            (_, Resource::Check, Method::Get | Method::Head) => check::page().into(),
             (_, Resource::CheckFacts, Method::Get | Method::Head) => {
                 check::facts(&self.context.settings, head, peer).into()
             }
