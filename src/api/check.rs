@@ -62,7 +62,7 @@ pub(super) fn redirect(settings: &Settings, head: &Head<'_, '_>) -> Option<Respo
     }
     let origin = settings.public_url.as_deref().unwrap_or_default();
     let page = [origin, &settings.prefix, "/check"].concat();
-    Some(responses::plain(302).field("Location", page))
+    Some(responses::plain(302).field("Location", &page))
 }
 
 /// What the page cannot find out by itself, as JSON: the address that this

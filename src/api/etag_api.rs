@@ -74,8 +74,8 @@ impl EtagApi<'_> {
             None => plain(201),
         };
         Ok(state(response, &session, now)
-            .field("Location", format!("{origin}{create_path}/{id}"))
-            .field("X-Max-Bytes", settings.max_bytes(protocol).to_string()))
+            .formatted("Location", format_args!("{origin}{create_path}/{id}"))
+            .formatted("X-Max-Bytes", settings.max_bytes(protocol)))
     }
 
     fn read(

@@ -1,5 +1,6 @@
 //! Responses that the protocols share.
 
+use std::str;
 use std::time::Duration;
 
 use httpdate::HttpDate;
@@ -161,7 +162,7 @@ pub(super) fn draining() -> Response {
 /// section 10.2.3) and in Matrix's.
 fn again_later(status: u16, code: &str, sentence: &str, wait: u64) -> Response {
     let body = format!(r#"{{"errcode":"{code}","error":"{sentence}","retry_after_ms":{wait}}}"#);
-    json(status, body).field("Retry-After", wait.div_ceil(1_000).to_string())
+    json(status, body).formatted("Retry-After", wait.div_ceil(1_000))
 }
 
 /// 304: the client knows the present revision.
@@ -172,7 +173,7 @@ pub(super) fn not_modified(session: &Session, now: Timestamp) -> Response {
 /// 200 with the payload.
 pub(super) fn payload(session: Session, now: Timestamp) -> Response {
     let response =
-        state(plain(200), &session, now).field("Content-Type", &*session.content.media_type());
+        state(plain(200), &session, now).field("Content-Type", &session.content.media_type());
     let (bytes, length) = session.content.into_payload();
     response.with(Body::Pooled(bytes, length))
 }
@@ -184,7 +185,7 @@ pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Re
     let mut etag = [b'"'; Revision::LENGTH + 2];
     etag[1..=Revision::LENGTH].copy_from_slice(&session.revision.to_text());
     response
-        .field("ETag", etag)
+        .field("ETag", str::from_utf8(&etag).unwrap_or_default())
         .formatted("Expires", date(session.expires_at))
         .formatted("Last-Modified", date(session.modified_at))
 }
@@ -193,7 +194,10 @@ pub(super) fn state(response: Response, session: &Session, now: Timestamp) -> Re
 /// section 3).
 pub(super) fn preference_applied(response: Response, wait: Option<Duration>) -> Response {
     match wait {
-        Some(wait) => response.field("Preference-Applied", format!("wait={}", wait.as_secs())),
+        Some(wait) => response.formatted(
+            "Preference-Applied",
+            format_args!("wait={}", wait.as_secs()),
+        ),
         None => response,
     }
 }

@@ -59,23 +59,17 @@ impl PooledBytes {
     /// Appends the bytes from `start` up to `end` to `out`.
     pub fn copy_to(&self, start: usize, end: usize, out: &mut Vec<u8>) {
         debug_assert!(end <= self.len(), "{end} of {}", self.len());
-        if start >= end {
-            return;
+        if start < end {
+            lock().copy(&self.0, start, end, out);
         }
-        let old = out.len();
-        out.resize(old + end - start, 0);
-        lock().copy(&self.0, start, &mut out[old..]);
     }
 
     /// The first bytes, if there are so many.
     #[must_use]
     pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
-        let mut first = [0; N];
-        if self.len() < N {
-            return None;
-        }
-        lock().copy(&self.0, 0, &mut first);
-        Some(first)
+        let mut first = Vec::new();
+        self.copy_to(0, N.min(self.len()), &mut first);
+        first.try_into().ok()
     }
 
     /// A copy of the bytes.

@@ -80,18 +80,20 @@ impl Pool {
         }
     }
 
-    /// Copies the bytes from `start` on, as many as `out` takes.
-    pub(super) fn copy(&self, chain: &Chain, start: usize, mut out: &mut [u8]) {
+    /// Appends the bytes from `start` up to `end` to `out`.
+    pub(super) fn copy(&self, chain: &Chain, start: usize, end: usize, out: &mut Vec<u8>) {
         let mut link = chain.first;
         for _ in 0..start / BLOCK_DATA {
             link = next(self.block(link));
         }
-        let mut from = LINK + start % BLOCK_DATA;
-        while !out.is_empty() {
+        let (mut from, mut rest) = (LINK + start % BLOCK_DATA, end - start);
+        out.reserve(rest);
+        while rest > 0 {
             let block = self.block(link);
-            let (part, later) = out.split_at_mut(out.len().min(BLOCK - from));
-            part.copy_from_slice(&block[from..from + part.len()]);
-            (out, from, link) = (later, LINK, next(block));
+            let part = &block[from..BLOCK.min(from + rest)];
+            out.extend_from_slice(part);
+            rest -= part.len();
+            (from, link) = (LINK, next(block));
         }
     }
 

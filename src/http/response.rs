@@ -1,7 +1,6 @@
 //! Responses, and the one function that serializes them.
 
-use std::fmt::Display;
-use std::io::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use tiny_http::StatusCode;
@@ -53,7 +52,7 @@ pub struct Response {
     /// length counts.
     pub body: Body,
     constant: &'static str,
-    fields: Vec<u8>,
+    fields: String,
 }
 
 /// What the connection does after a response.
@@ -78,7 +77,7 @@ impl Response {
             body: Body::Empty,
             constant,
             // The fields of a creation, the longest, fit in one allocation.
-            fields: Vec::with_capacity(320),
+            fields: String::with_capacity(320),
         }
     }
 
@@ -86,11 +85,10 @@ impl Response {
     /// could begin a line of their own: what came from a peer is checked
     /// where it comes in.
     #[must_use]
-    pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let value = value.as_ref();
-        debug_assert!(!value.iter().any(u8::is_ascii_control));
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            self.fields.extend_from_slice(part);
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        debug_assert!(!value.contains(char::is_control));
+        for part in [name, ": ", value, "\r\n"] {
+            self.fields.push_str(part);
         }
         self
     }
@@ -98,8 +96,11 @@ impl Response {
     /// The same with a value that has to be formatted, which takes longer.
     #[must_use]
     pub fn formatted(mut self, name: &str, value: impl Display) -> Self {
-        // Writing to a vector never fails.
-        let _ = write!(self.fields, "{name}: {value}\r\n");
+        self.fields.push_str(name);
+        self.fields.push_str(": ");
+        // Writing to a string never fails.
+        let _ = write!(self.fields, "{value}");
+        self.fields.push_str("\r\n");
         self
     }
 
@@ -122,7 +123,7 @@ impl Response {
         out.extend_from_slice(date.as_bytes());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.constant.as_bytes());
-        out.extend_from_slice(&self.fields);
+        out.extend_from_slice(self.fields.as_bytes());
         // RFC 9110, section 8.6: never on a 204, and on a 304 only what a
         // 200 would have had.
         let bodiless = status == 204 || status == 304;
