@@ -85,13 +85,6 @@ impl Outcome {
         Self::Check,
     ];
 
-    /// Those of sign-ins that a second device joined and that stopped then.
-    pub const ABORTED: [Self; 3] = [
-        Self::Aborted(Stage::BeforeCheckCode),
-        Self::Aborted(Stage::CheckCode),
-        Self::Aborted(Stage::AfterCheckCode),
-    ];
-
     /// Its name in the metrics and in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -115,13 +108,8 @@ impl Outcome {
 
     /// Its place in [`Self::ALL`].
     fn index(self) -> usize {
-        match self {
-            Self::Completed => 0,
-            Self::Aborted(stage) => 1 + stage as usize,
-            Self::NeverJoined => 4,
-            Self::Evicted => 5,
-            Self::Check => 6,
-        }
+        let place = Self::ALL.iter().position(|other| *other == self);
+        place.unwrap_or_default()
     }
 
     /// The outcome of a session that was not evicted.

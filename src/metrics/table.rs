@@ -162,36 +162,36 @@ metrics! {
         value: Value::Series(series::ended),
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::Completed])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Completed)),
         status: "completed",
         ended: "completed",
         summary: (Section::Sessions, "completed"),
     }
     {
-        value: Value::Number(|now| now.ended(&Outcome::ABORTED)),
+        value: Value::Number(|now| now.ended(|outcome| outcome.stage().is_some())),
         status: "aborted",
         summary: (Section::Sessions, "aborted"),
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::BeforeCheckCode)])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::BeforeCheckCode))),
         ended: "stopped before the check code",
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::CheckCode)])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::CheckCode))),
         ended: "stopped at the check code (wrong, or not confirmed)",
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::Aborted(Stage::AfterCheckCode)])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::AfterCheckCode))),
         ended: "stopped after the check code (declined, or the homeserver refused)",
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::NeverJoined])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::NeverJoined)),
         status: "never joined",
         ended: "never joined (the second device did not come)",
         summary: (Section::Sessions, "never joined"),
     }
     {
-        value: Value::Number(|now| now.ended(&[Outcome::Evicted])),
+        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Evicted)),
         status: "evicted",
         ended: "pushed out by newer ones",
         summary: (Section::Sessions, "evicted"),
@@ -449,10 +449,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How many sessions of all protocols ended as one of these.
-    fn ended(&self, outcomes: &[Outcome]) -> u64 {
-        let ended = &self.sessions.ended;
-        outcomes.iter().map(|outcome| ended.total(*outcome)).sum()
+    /// How many sessions of all protocols ended with one of the outcomes chosen.
+    fn ended(&self, chosen: fn(Outcome) -> bool) -> u64 {
+        let outcomes = Outcome::ALL.into_iter().filter(|outcome| chosen(*outcome));
+        outcomes
+            .map(|outcome| self.sessions.ended.total(outcome))
+            .sum()
     }
 }
 
