@@ -64,14 +64,6 @@ impl PooledBytes {
         }
     }
 
-    /// The first bytes, if there are so many.
-    #[must_use]
-    pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
-        let mut first = Vec::new();
-        self.copy_to(0, N.min(self.len()), &mut first);
-        first.try_into().ok()
-    }
-
     /// A copy of the bytes.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
@@ -114,8 +106,6 @@ mod tests {
                 let pooled = PooledBytes::new(&[&bytes[..cut], &[], &bytes[cut..length]]);
                 assert_eq!(pooled.len(), length);
                 assert_eq!(pooled.to_vec(), bytes[..length]);
-                let first = bytes[..length].first_chunk::<1_000>();
-                assert_eq!(pooled.first().as_ref(), first);
                 let mut tail = b"x".to_vec();
                 pooled.copy_to(cut, length, &mut tail);
                 assert_eq!(tail[1..], bytes[cut..length]);

@@ -93,15 +93,15 @@ impl Content {
     /// A copy of the payload, byte for byte as it was written.
     #[must_use]
     pub fn payload(&self) -> Vec<u8> {
-        let mut payload = Vec::new();
-        self.bytes.copy_to(0, self.len(), &mut payload);
-        payload
+        self.first(self.len())
     }
 
-    /// The first bytes of the payload, if it has so many.
+    /// The first bytes of the payload, so many or all.
     #[must_use]
-    pub fn first<const N: usize>(&self) -> Option<[u8; N]> {
-        (self.len() >= N).then(|| self.bytes.first()).flatten()
+    pub fn first(&self, count: usize) -> Vec<u8> {
+        let mut first = Vec::new();
+        self.bytes.copy_to(0, count.min(self.len()), &mut first);
+        first
     }
 
     /// The media type.
