@@ -3,7 +3,8 @@
 
 use std::fmt::{Display, Write};
 
-use super::table::{Labels, Row, Snapshot, TABLE, Value};
+use super::row::{Labels, Row, Value};
+use super::table::{Snapshot, TABLE};
 
 /// The most bytes of a page: one that has every series.
 pub const PAGE_LIMIT: usize = 88 * 1024;
@@ -16,7 +17,7 @@ impl Snapshot {
     }
 }
 
-fn render(now: &Snapshot, table: &[Row]) -> String {
+fn render(now: &Snapshot, table: &[Row<Snapshot>]) -> String {
     let mut page = String::new();
     let mut last = "";
     for row in table.iter().filter(|row| !row.name.is_empty()) {

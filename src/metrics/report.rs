@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::table::{Row, Section, Snapshot, TABLE, Value};
+use super::row::{self, Section, Value};
+use super::table::{Snapshot, TABLE};
+
+type Row = row::Row<Snapshot>;
 
 /// The sections of the summary, in their order.
 const SECTIONS: [(Section, &str); 5] = [

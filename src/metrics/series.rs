@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::connections::Phase;
-use super::counters::Durations;
-use super::table::{Emit, Snapshot};
-use crate::outcome::Outcome;
+use super::connections::{Connections, Phase};
+use super::counters::{ByStatus, Durations, Requests};
+use super::row::Emit;
+use crate::outcome::{Outcome, Outcomes};
 use crate::protocol::Protocol;
 
 /// The status of a request that did not arrive in time.
@@ -18,31 +18,31 @@ const LATE: u16 = 408;
 const FAILED: u16 = 500;
 
 /// Requests that did not arrive in time.
-pub(super) fn late(now: &Snapshot) -> u64 {
-    now.counters.rejections.of(LATE)
+pub(super) fn late(rejections: &ByStatus) -> u64 {
+    rejections.of(LATE)
 }
 
 /// Requests rejected for their framing or size.
-pub(super) fn malformed(now: &Snapshot) -> u64 {
-    let seen = now.counters.rejections.seen();
+pub(super) fn malformed(rejections: &ByStatus) -> u64 {
+    let seen = rejections.seen();
     seen.filter(|(status, _)| ![LATE, FAILED].contains(status))
         .map(|(_, count)| count)
         .sum()
 }
 
-pub(super) fn ended(now: &Snapshot, emit: Emit<'_>) {
+pub(super) fn ended(ended: &Outcomes, emit: Emit<'_>) {
     for protocol in Protocol::ALL {
         let name = format!("msc{}", protocol.number());
         for outcome in Outcome::ALL {
             let mut labels = vec![("protocol", &*name), ("outcome", outcome.name())];
             labels.extend(outcome.stage().map(|stage| ("stage", stage.name())));
-            emit("", &labels, &now.sessions.ended.of(protocol, outcome));
+            emit("", &labels, &ended.of(protocol, outcome));
         }
     }
 }
 
-pub(super) fn requests(now: &Snapshot, emit: Emit<'_>) {
-    for (protocol, method, status, count) in now.counters.requests.seen() {
+pub(super) fn requests(requests: &Requests, emit: Emit<'_>) {
+    for (protocol, method, status, count) in requests.seen() {
         let status = status_label(status);
         let labels = [
             ("protocol", protocol),
@@ -53,8 +53,8 @@ pub(super) fn requests(now: &Snapshot, emit: Emit<'_>) {
     }
 }
 
-pub(super) fn rejections(now: &Snapshot, emit: Emit<'_>) {
-    for (status, count) in now.counters.rejections.seen() {
+pub(super) fn rejections(rejections: &ByStatus, emit: Emit<'_>) {
+    for (status, count) in rejections.seen() {
         emit("", &[("status", &status_label(status))], &count);
     }
 }
@@ -66,8 +66,7 @@ fn status_label(status: u16) -> String {
     }
 }
 
-pub(super) fn durations(now: &Snapshot, emit: Emit<'_>) {
-    let durations = &now.counters.answered;
+pub(super) fn durations(durations: &Durations, emit: Emit<'_>) {
     let seconds = |bound| Duration::from_micros(bound).as_secs_f64().to_string();
     let bounds = Durations::BOUNDS.into_iter().map(seconds);
     let mut total = 0;
@@ -79,14 +78,14 @@ pub(super) fn durations(now: &Snapshot, emit: Emit<'_>) {
     emit("_count", &[], &total);
 }
 
-pub(super) fn connections(now: &Snapshot, emit: Emit<'_>) {
+pub(super) fn connections(connections: &Connections, emit: Emit<'_>) {
     for phase in Phase::ALL {
-        let count = now.counters.connections.in_phase(phase);
+        let count = connections.in_phase(phase);
         emit("", &[("state", phase.name())], &count);
     }
 }
 
-pub(super) fn resident_memory(_: &Snapshot, emit: Emit<'_>) {
+pub(super) fn resident_memory(emit: Emit<'_>) {
     let status = fs::read_to_string("/proc/self/status");
     if let Some(bytes) = status.ok().and_then(|status| resident(&status)) {
         emit("", &[], &bytes);
@@ -102,13 +101,13 @@ fn resident(status: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-pub(super) fn cpu_time(_: &Snapshot, emit: Emit<'_>) {
+pub(super) fn cpu_time(emit: Emit<'_>) {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let spent = Duration::try_from(time).unwrap_or_default();
     emit("", &[], &spent.as_secs_f64());
 }
 
-pub(super) fn open_fds(_: &Snapshot, emit: Emit<'_>) {
+pub(super) fn open_fds(emit: Emit<'_>) {
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
         // One of them is there for the reading.
         emit("", &[], &entries.count().saturating_sub(1));

@@ -1,74 +1,13 @@
 //! The one table of what is counted, and the types made of it.
 
-use std::fmt::Display;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::connections::Connections;
 use super::counters::{ByStatus, Counter, Durations, Requests};
+use super::row::{Row, Section, Value};
 use super::series;
-use crate::clock::system_time;
 use crate::outcome::{Outcome, Stage};
-use crate::store::{Counts, Store};
-
-/// A section of the closing summary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Section {
-    Sessions,
-    Creations,
-    Requests,
-    Connections,
-    Defects,
-}
-
-/// Names and values of labels. They are ours and need no escaping.
-pub(super) type Labels<'a> = &'a [(&'a str, &'a str)];
-
-/// What series are given to: a suffix of the metric's name, labels, a value.
-pub(super) type Emit<'a> = &'a mut dyn FnMut(&str, Labels<'_>, &dyn Display);
-
-/// Where the value of a row comes from.
-pub(super) enum Value {
-    /// One number.
-    Number(fn(&Snapshot) -> u64),
-    /// Series with labels of their own, for Prometheus only.
-    Series(fn(&Snapshot, Emit<'_>)),
-}
-
-/// One entry of the table: a value, and where it is shown under what name. An
-/// empty text stands for nowhere.
-pub(super) struct Row {
-    /// The metric's name for Prometheus. Rows of one metric follow each other.
-    pub(super) name: &'static str,
-    pub(super) kind: &'static str,
-    /// What the metric means, for somebody who knows nothing but that. Its last
-    /// full stop is not here.
-    pub(super) help: &'static str,
-    pub(super) labels: Labels<'static>,
-    pub(super) value: Value,
-    /// Its name in systemd's status line. Neighbours of one name are added.
-    pub(super) status: &'static str,
-    /// Its name in the minute report of how sign-ins ended.
-    pub(super) ended: &'static str,
-    /// Its name in the minute report of what was refused.
-    pub(super) refused: &'static str,
-    /// Its name in the closing summary.
-    pub(super) summary: (Section, &'static str),
-}
-
-impl Row {
-    const EMPTY: Self = Self {
-        name: "",
-        kind: "counter",
-        help: "",
-        labels: &[],
-        value: Value::Number(|_| 0),
-        status: "",
-        ended: "",
-        refused: "",
-        summary: (Section::Sessions, ""),
-    };
-}
+use crate::store::Counts;
 
 /// Makes [`Counters`] and the table of its entries, in the order of the
 /// Prometheus text. An entry that begins with `count NAME` is a counter of
@@ -91,7 +30,7 @@ macro_rules! metrics {
             pub connections: Connections,
         }
 
-        pub(super) static TABLE: &[Row] = &[$(Row {
+        pub(super) static TABLE: &[Row<Snapshot>] = &[$(Row {
             $(value: Value::Number(|now| now.counters.$counter.get()),)?
             $($key: $value,)+
             ..Row::EMPTY
@@ -159,7 +98,7 @@ metrics! {
                never_joined (the second device did not come), evicted (pushed out by newer \
                sessions), check (the check page, no sign-in). A success is counted when its \
                session is deleted or expires, up to five minutes later",
-        value: Value::Series(series::ended),
+        value: Value::Series(|now, emit| series::ended(&now.sessions.ended, emit)),
     }
     {
         value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Completed)),
@@ -242,25 +181,25 @@ metrics! {
         help: "HTTP requests answered, by method, status and protocol: that of the client (the \
                Matrix proposals msc3886, msc4108 and msc4388), check (health checks and the check \
                page itself) or none (CORS preflights, sessions that are gone, unknown paths)",
-        value: Value::Series(series::requests),
+        value: Value::Series(|now, emit| series::requests(&now.counters.requests, emit)),
     }
     {
         name: "rendezvousd_requests_refused_total",
         help: "HTTP requests refused before they were looked at, by status: malformed (400, 501, \
                505), too large (413, 431) or too slow (408); and those that a bug broke (500)",
-        value: Value::Series(series::rejections),
+        value: Value::Series(|now, emit| series::rejections(&now.counters.rejections, emit)),
     }
     {
         value: Value::Number(|now| now.counters.answered.total()),
         summary: (Section::Requests, "answered"),
     }
     {
-        value: Value::Number(series::malformed),
+        value: Value::Number(|now| series::malformed(&now.counters.rejections)),
         refused: "malformed or oversized requests",
         summary: (Section::Requests, "refused"),
     }
     {
-        value: Value::Number(series::late),
+        value: Value::Number(|now| series::late(&now.counters.rejections)),
         refused: "requests that took too long",
         summary: (Section::Requests, "late"),
     }
@@ -269,7 +208,7 @@ metrics! {
         kind: "histogram",
         help: "Seconds that rendezvousd took to answer an HTTP request, from its first byte to \
                the first byte of the answer. The time that a poll was held does not count",
-        value: Value::Series(series::durations),
+        value: Value::Series(|now, emit| series::durations(&now.counters.answered, emit)),
     }
     /// Requests for sessions of other nodes.
     count foreign_sessions {
@@ -337,7 +276,7 @@ metrics! {
         help: "Open connections now, by state: idle (between requests), receiving (a request), \
                sending (an answer), lingering (refused, about to close) or held (with a poll that \
                waits for news)",
-        value: Value::Series(series::connections),
+        value: Value::Series(|now, emit| series::connections(&now.counters.connections, emit)),
     }
     {
         name: "rendezvousd_connections_limit",
@@ -363,7 +302,7 @@ metrics! {
     {
         name: "process_cpu_seconds_total",
         help: "CPU time that the process has used, in seconds: user and system",
-        value: Value::Series(series::cpu_time),
+        value: Value::Series(|_, emit| series::cpu_time(emit)),
     }
     {
         name: "process_start_time_seconds",
@@ -375,13 +314,13 @@ metrics! {
         name: "process_resident_memory_bytes",
         kind: "gauge",
         help: "Memory of the process that is in RAM, in bytes",
-        value: Value::Series(series::resident_memory),
+        value: Value::Series(|_, emit| series::resident_memory(emit)),
     }
     {
         name: "process_open_fds",
         kind: "gauge",
         help: "File descriptors that the process has open",
-        value: Value::Series(series::open_fds),
+        value: Value::Series(|_, emit| series::open_fds(emit)),
     }
 }
 
@@ -394,47 +333,6 @@ const HELD_POLLS: &str = "rendezvousd_held_polls_total";
 pub(super) struct Limits {
     pub(super) sessions: u64,
     pub(super) connections: u64,
-}
-
-/// Where snapshots are taken.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    counters: Arc<Counters>,
-    store: Arc<Store>,
-    limits: Limits,
-    started: (Instant, SystemTime),
-}
-
-impl Metrics {
-    /// The counters and those of a store, from now on, of a server that holds
-    /// so many connections at most.
-    #[must_use]
-    pub fn new(counters: Arc<Counters>, store: Arc<Store>, max_connections: usize) -> Self {
-        let limits = Limits {
-            sessions: store.capacity().get() as u64,
-            connections: max_connections as u64,
-        };
-        Self {
-            counters,
-            store,
-            limits,
-            started: (Instant::now(), system_time()),
-        }
-    }
-
-    /// The values of all at present.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let (started, wall) = self.started;
-        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Snapshot {
-            counters: Counters::clone(&self.counters),
-            sessions: self.store.counts(),
-            limits: self.limits,
-            started: wall.as_secs(),
-            uptime: started.elapsed(),
-        }
-    }
 }
 
 /// The values of all counters at one time.
