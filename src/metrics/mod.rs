@@ -7,6 +7,7 @@ mod connections;
 mod counted;
 mod counters;
 mod minute;
+mod process;
 mod prometheus;
 mod report;
 mod row;

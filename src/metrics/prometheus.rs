@@ -3,6 +3,7 @@
 
 use std::fmt::{Display, Write};
 
+use super::process;
 use super::row::{Labels, Row, Value};
 use super::table::{Snapshot, TABLE};
 
@@ -13,11 +14,11 @@ impl Snapshot {
     /// All metrics.
     #[must_use]
     pub fn prometheus(&self) -> String {
-        render(self, TABLE)
+        render(self, TABLE) + &render(&self.started, process::TABLE)
     }
 }
 
-fn render(now: &Snapshot, table: &[Row<Snapshot>]) -> String {
+fn render<S>(now: &S, table: &[Row<S>]) -> String {
     let mut page = String::new();
     let mut last = "";
     for row in table.iter().filter(|row| !row.name.is_empty()) {

@@ -1,9 +1,6 @@
 //! Values that are more than one counter: series with labels, and sums.
 
-use std::fs;
 use std::time::Duration;
-
-use rustix::time::{ClockId, clock_gettime};
 
 use super::connections::{Connections, Phase};
 use super::counters::{ByStatus, Durations, Requests};
@@ -82,46 +79,5 @@ pub(super) fn connections(connections: &Connections, emit: Emit<'_>) {
     for phase in Phase::ALL {
         let count = connections.in_phase(phase);
         emit("", &[("state", phase.name())], &count);
-    }
-}
-
-pub(super) fn resident_memory(emit: Emit<'_>) {
-    let status = fs::read_to_string("/proc/self/status");
-    if let Some(bytes) = status.ok().and_then(|status| resident(&status)) {
-        emit("", &[], &bytes);
-    }
-}
-
-/// The resident memory, in bytes, from proc_pid_status(5).
-fn resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-pub(super) fn cpu_time(emit: Emit<'_>) {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let spent = Duration::try_from(time).unwrap_or_default();
-    emit("", &[], &spent.as_secs_f64());
-}
-
-pub(super) fn open_fds(emit: Emit<'_>) {
-    if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // One of them is there for the reading.
-        emit("", &[], &entries.count().saturating_sub(1));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_memory_is_read_in_bytes() {
-        let status = "Name:\tx\nVmHWM:\t 9 kB\nVmRSS:\t    2436 kB\nThreads:\t4\n";
-        assert_eq!(resident(status), Some(2436 * 1024));
-        assert_eq!(resident("Name:\tx\n"), None);
     }
 }

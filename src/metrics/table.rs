@@ -299,29 +299,6 @@ metrics! {
         refused: "connections in favour of newer ones",
         summary: (Section::Connections, "evicted"),
     }
-    {
-        name: "process_cpu_seconds_total",
-        help: "CPU time that the process has used, in seconds: user and system",
-        value: Value::Series(|_, emit| series::cpu_time(emit)),
-    }
-    {
-        name: "process_start_time_seconds",
-        kind: "gauge",
-        help: "When the process started, in seconds since 1970 (Unix time)",
-        value: Value::Number(|now| now.started),
-    }
-    {
-        name: "process_resident_memory_bytes",
-        kind: "gauge",
-        help: "Memory of the process that is in RAM, in bytes",
-        value: Value::Series(|_, emit| series::resident_memory(emit)),
-    }
-    {
-        name: "process_open_fds",
-        kind: "gauge",
-        help: "File descriptors that the process has open",
-        value: Value::Series(|_, emit| series::open_fds(emit)),
-    }
 }
 
 const REFUSED: &str = "rendezvousd_creations_refused_total";
