@@ -29,6 +29,9 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
 }
 
+/// The most bytes of empty lines before a request.
+const EMPTY_LINES: usize = 8 * 2;
+
 /// What stands there is no request, and never becomes one.
 #[derive(Debug)]
 pub(crate) struct Malformed;
@@ -43,6 +46,7 @@ fn require(condition: bool) -> Result<(), Malformed> {
 /// Reads the request at the front, whose body may have `limit` bytes.
 pub(crate) fn read(stream: &[u8], limit: usize) -> Reading<Message> {
     let blank = stream.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+    require(blank <= EMPTY_LINES)?;
     let bytes = &stream[blank..];
     let Some(end) = position(bytes, b"\r\n\r\n").map(|end| end + 4) else {
         require(bytes.len() < HEAD_LIMIT)?;
