@@ -20,7 +20,7 @@ pub(super) const CLIENT_CONNECTIONS: usize = 64;
 const SERVED: u64 = 1;
 
 /// Connection accounting. The mutex is taken when a connection opens and when
-/// it closes.
+/// it closes, and to evict one.
 #[derive(Debug)]
 pub(super) struct Admission {
     max_connections: usize,
@@ -114,6 +114,16 @@ impl Admission {
             last_use,
         };
         (permit, evicted)
+    }
+
+    /// Evicts the longest idle connection of a worker, unless it was used after
+    /// `before`.
+    pub(super) fn evict_idle(&self, worker: usize, before: Instant) -> Option<Token> {
+        let mut connections = self.lock();
+        let token = connections.longest_idle(|connection| connection.worker == worker)?;
+        let is_idle = connections.open[&token].used() >> 1 <= self.micros(before);
+        let evicted = is_idle.then(|| connections.forget(token));
+        evicted.map(|_| token)
     }
 
     /// A token for a connection that is not accounted for.

@@ -1,9 +1,9 @@
-//! The connections of one worker, in the order of their use.
+//! The connections of one worker.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lru::LruCache;
 use mio::Token;
 
 use super::admission::ConnectionPermit;
@@ -11,15 +11,10 @@ use super::connection::{Connection, Next};
 use super::listener::Stream;
 use super::settings::Deadlines;
 
-/// The connections of one worker. Unserved and keep-alive connections are
-/// separate LRU lists, as an eviction comes from the longer one: a flood of
-/// one kind does not evict the other.
-#[derive(Debug)]
+/// The connections of one worker.
+#[derive(Debug, Default)]
 pub(super) struct ConnectionTable {
-    /// Never answered; the first accepted first.
-    unserved: LruCache<Token, Entry>,
-    /// Answered; the one whose last response is longest ago first.
-    keep_alive: LruCache<Token, Entry>,
+    entries: BTreeMap<Token, Box<Entry>>,
     /// Bytes in the buffers of all.
     buffered: usize,
 }
@@ -58,16 +53,8 @@ impl Entry {
 }
 
 impl ConnectionTable {
-    pub(super) fn new() -> Self {
-        Self {
-            unserved: LruCache::unbounded(),
-            keep_alive: LruCache::unbounded(),
-            buffered: 0,
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
-        self.unserved.is_empty() && self.keep_alive.is_empty()
+        self.entries.is_empty()
     }
 
     /// Bytes in the buffers of all.
@@ -76,19 +63,15 @@ impl ConnectionTable {
     }
 
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Entry> {
-        let unserved = &mut self.unserved;
-        self.keep_alive
-            .peek_mut(&token)
-            .or_else(|| unserved.peek_mut(&token))
+        self.entries.get_mut(&token).map(Box::as_mut)
     }
 
     pub(super) fn insert(&mut self, token: Token, entry: Entry) {
-        self.unserved.put(token, entry);
+        self.entries.insert(token, Box::new(entry));
     }
 
     pub(super) fn remove(&mut self, token: Token) -> bool {
-        let keep_alive = self.keep_alive.pop(&token);
-        let removed = keep_alive.or_else(|| self.unserved.pop(&token));
+        let removed = self.entries.remove(&token);
         if let Some(entry) = &removed {
             self.buffered -= entry.buffered;
         }
@@ -97,44 +80,37 @@ impl ConnectionTable {
 
     /// Closes connections that have not begun a request yet.
     pub(super) fn remove_silent(&mut self) {
-        let unserved = self.unserved.iter();
-        let silent = unserved.filter(|(_, entry)| entry.connection.is_idle());
-        let silent: Vec<Token> = silent.map(|(token, _)| *token).collect();
-        for token in silent {
-            self.remove(token);
+        for token in self.tokens() {
+            let connection = &self.entries[&token].connection;
+            if connection.is_idle() && connection.answered_at().is_none() {
+                self.remove(token);
+            }
         }
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new();
+        *self = Self::default();
     }
 
-    /// Gives a connection its turn, in which `work` drives it, and updates its
-    /// place in the table.
+    /// Gives a connection its turn, in which `work` drives it, and records its
+    /// use.
     pub(super) fn run(
         &mut self,
         token: Token,
         now: Instant,
         work: impl FnOnce(&mut Connection<Stream>) -> Next,
     ) -> Option<Next> {
-        let entry = self.get_mut(token)?;
+        let entry = self.entries.get_mut(&token)?;
         let next = work(&mut entry.connection);
         entry.queued = next == Next::Reschedule;
-        let before = entry.buffered;
-        let after = entry.connection.buffered();
-        entry.buffered = after;
-        let answered = entry.connection.answered_at() == Some(now);
-        if answered {
-            if let Some(permit) = &entry.permit {
-                permit.touch(now);
-            }
-        }
-        self.buffered = self.buffered - before + after;
+        let buffered = entry.connection.buffered();
+        self.buffered = self.buffered - entry.buffered + buffered;
+        entry.buffered = buffered;
         if next == Next::Close {
             self.remove(token);
-        } else if answered && !self.keep_alive.promote(&token) {
-            if let Some(entry) = self.unserved.pop(&token) {
-                self.keep_alive.put(token, entry);
+        } else if entry.connection.answered_at() == Some(now) {
+            if let Some(permit) = &entry.permit {
+                permit.touch(now);
             }
         }
         Some(next)
@@ -160,17 +136,6 @@ impl ConnectionTable {
         (due, next)
     }
 
-    /// The longest idle connection and since when it waits.
-    pub(super) fn longest_idle(&self) -> Option<(Token, Instant)> {
-        let longer = if self.unserved.len() > self.keep_alive.len() {
-            &self.unserved
-        } else {
-            &self.keep_alive
-        };
-        let (token, entry) = longer.peek_lru()?;
-        Some((*token, entry.connection.since()))
-    }
-
     /// The connection with the largest buffers; of equals the one that waits
     /// for longest.
     pub(super) fn largest(&self) -> Option<Token> {
@@ -179,14 +144,12 @@ impl ConnectionTable {
             .map(|(token, _)| token)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, &Connection<Stream>)> {
-        self.unserved
-            .iter()
-            .chain(&self.keep_alive)
-            .map(|(token, entry)| (*token, &entry.connection))
+    fn iter(&self) -> impl Iterator<Item = (Token, &Connection<Stream>)> {
+        let entries = self.entries.iter();
+        entries.map(|(token, entry)| (*token, &entry.connection))
     }
 
     pub(super) fn tokens(&self) -> Vec<Token> {
-        self.iter().map(|(token, _)| token).collect()
+        self.entries.keys().copied().collect()
     }
 }

@@ -72,7 +72,7 @@ impl<H: Handler> Worker<H> {
             index,
             acceptors: Acceptors::new(listeners, poll.registry())?,
             poll,
-            table: ConnectionTable::new(),
+            table: ConnectionTable::default(),
             buffer_limit: settings.buffer_limit(),
             admission,
             workers,
@@ -293,9 +293,8 @@ impl<H: Handler> Worker<H> {
     /// moment.
     fn evict_idle(&mut self) -> bool {
         let before = self.context.now.checked_sub(EMFILE_BACKOFF);
-        let longest = self.table.longest_idle();
-        let idle = longest.filter(|(_, since)| before.is_some_and(|before| *since <= before));
-        idle.is_some_and(|(token, _)| self.evict(token))
+        let idle = before.and_then(|before| self.admission.evict_idle(self.index, before));
+        idle.is_some_and(|token| self.evict(token))
     }
 
     /// Closes a connection in favour of others.

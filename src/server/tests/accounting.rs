@@ -102,6 +102,28 @@ fn the_longest_idle_of_the_more_numerous_kind_makes_room() {
 }
 
 #[test]
+fn without_descriptors_a_worker_gives_up_its_own_longest_idle_connection() {
+    let mut all = Accounting::new(2, 100);
+    let other = all.admit_all(1, 0, TRUSTED);
+    let unserved = all.admit_all(2, 1, CLIENT);
+    let keep_alive = all.admit_all(3, 1, TRUSTED);
+    for permit in keep_alive.iter().rev() {
+        permit.touch(all.tick());
+    }
+    let evict = |before| all.admission.evict_idle(1, before);
+    let last_use = all.now - Duration::from_millis(2);
+    assert_eq!(evict(last_use - Duration::from_millis(1)), None);
+    assert_eq!(evict(last_use), Some(keep_alive[2].token()));
+    // As many of each: the other keep-alive ones were used later.
+    assert_eq!(evict(last_use), None);
+    assert_eq!(evict(all.now), Some(keep_alive[1].token()));
+    assert_eq!(evict(all.now), Some(unserved[0].token()));
+    assert_eq!(all.admission.counts(), [6, 3, 1]);
+    drop((other, unserved, keep_alive));
+    assert_eq!(all.admission.counts(), [0; 3]);
+}
+
+#[test]
 fn a_slow_worker_is_not_asked_to_close_ever_more() {
     let mut all = Accounting::new(2, 100);
     let mut permits = all.admit_all(50, 1, TRUSTED);
