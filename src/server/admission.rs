@@ -16,9 +16,6 @@ use crate::client::{Client, Peer, TrustedProxies};
 /// Browsers open six a host, and a household shares one address.
 pub(super) const CLIENT_CONNECTIONS: usize = 64;
 
-/// The bit of a last use that says that the connection was answered.
-const SERVED: u64 = 1;
-
 /// Connection accounting. The mutex is taken when a connection opens and when
 /// it closes, and to evict one.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ struct Connections {
     /// Connections that are not closed, by worker.
     by_worker: Vec<usize>,
     /// The same without those evicted.
-    open: HashMap<Token, ClientConnection>,
+    open: HashMap<Token, Arc<ClientConnection>>,
     /// Open connections of clients that may not have any number of them.
     by_client: HashMap<Client, Vec<Token>>,
     /// Tokens below this are not connections'.
@@ -42,25 +39,24 @@ struct Connections {
     next_token: usize,
 }
 
-/// A connection as the accounting sees it.
+/// A connection as the accounting sees it. Times are in microseconds since the
+/// server's start.
 #[derive(Debug)]
 struct ClientConnection {
     worker: usize,
     /// None if it may have any number of connections.
     client: Option<Client>,
-    /// Shared with the permit.
-    last_use: Arc<AtomicU64>,
+    accepted_at: u64,
+    /// When it was last answered; 0 is never.
+    answered_at: AtomicU64,
 }
 
 /// The right to hold a connection, given back when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     admission: Arc<Admission>,
-    worker: usize,
     token: Token,
-    /// When it was last answered or, before that, accepted, in microseconds,
-    /// shifted by the [`SERVED`] bit.
-    last_use: Arc<AtomicU64>,
+    connection: Arc<ClientConnection>,
 }
 
 /// A connection that has to be closed for another.
@@ -98,20 +94,18 @@ impl Admission {
     ) -> (ConnectionPermit, Option<Evicted>) {
         let limited = !self.trusted.include(peer);
         let client = limited.then(|| peer.client());
-        let last_use = Arc::new(AtomicU64::new(self.micros(now) << 1));
         let mut connections = self.lock();
         let evicted = connections.evict_for(client, accepting, self.max_connections);
-        let worker = connections.choose_worker(accepting);
-        let token = connections.open(ClientConnection {
-            worker,
+        let connection = Arc::new(ClientConnection {
+            worker: connections.choose_worker(accepting),
             client,
-            last_use: Arc::clone(&last_use),
+            accepted_at: self.micros(now),
+            answered_at: AtomicU64::new(0),
         });
         let permit = ConnectionPermit {
             admission: Arc::clone(self),
-            worker,
-            token,
-            last_use,
+            token: connections.open(Arc::clone(&connection)),
+            connection,
         };
         (permit, evicted)
     }
@@ -120,10 +114,11 @@ impl Admission {
     /// `before`.
     pub(super) fn evict_idle(&self, worker: usize, before: Instant) -> Option<Token> {
         let mut connections = self.lock();
-        let token = connections.longest_idle(|connection| connection.worker == worker)?;
-        let is_idle = connections.open[&token].used() >> 1 <= self.micros(before);
-        let evicted = is_idle.then(|| connections.forget(token));
-        evicted.map(|_| token)
+        let longest_idle = connections.longest_idle(|connection| connection.worker == worker);
+        let is_idle = |token: &Token| connections.open[token].last_use() <= self.micros(before);
+        let token = longest_idle.filter(is_idle)?;
+        connections.forget(token);
+        Some(token)
     }
 
     /// A token for a connection that is not accounted for.
@@ -156,7 +151,7 @@ impl Connections {
     ) -> Option<Evicted> {
         let token = match client.and_then(|client| self.by_client.get(&client)) {
             Some(own) if own.len() >= CLIENT_CONNECTIONS => {
-                let last_use = |token: &&Token| (self.open[*token].used(), **token);
+                let last_use = |token: &&Token| (self.open[*token].last_use(), **token);
                 own.iter().min_by_key(last_use).copied()
             }
             _ if self.open.len() < max_connections => None,
@@ -179,11 +174,10 @@ impl Connections {
             if !eligible(connection) {
                 continue;
             }
-            let used = connection.used();
-            let (count, oldest) = &mut kinds[usize::from(used & SERVED == SERVED)];
+            let (count, oldest) = &mut kinds[usize::from(connection.is_answered())];
             *count += 1;
             // Of those used at the same wake-up, the first accepted.
-            let candidate = (used, *token);
+            let candidate = (connection.last_use(), *token);
             if oldest.is_none_or(|oldest| candidate < oldest) {
                 *oldest = Some(candidate);
             }
@@ -213,7 +207,7 @@ impl Connections {
         self.by_worker.iter().sum()
     }
 
-    fn open(&mut self, connection: ClientConnection) -> Token {
+    fn open(&mut self, connection: Arc<ClientConnection>) -> Token {
         let token = self.next_token();
         self.by_worker[connection.worker] += 1;
         if let Some(client) = connection.client {
@@ -237,7 +231,7 @@ impl Connections {
     }
 
     /// Forgets an open connection.
-    fn forget(&mut self, token: Token) -> Option<ClientConnection> {
+    fn forget(&mut self, token: Token) -> Option<Arc<ClientConnection>> {
         let connection = self.open.remove(&token)?;
         if let Some(client) = connection.client {
             if let Some(own) = self.by_client.get_mut(&client) {
@@ -252,15 +246,20 @@ impl Connections {
 }
 
 impl ClientConnection {
-    fn used(&self) -> u64 {
-        self.last_use.load(Ordering::Relaxed)
+    fn is_answered(&self) -> bool {
+        self.answered_at.load(Ordering::Relaxed) > 0
+    }
+
+    fn last_use(&self) -> u64 {
+        let answered_at = self.answered_at.load(Ordering::Relaxed);
+        answered_at.max(self.accepted_at)
     }
 }
 
 impl ConnectionPermit {
     /// The worker that is to serve the connection.
     pub(super) fn worker(&self) -> usize {
-        self.worker
+        self.connection.worker
     }
 
     /// The connection's token.
@@ -270,15 +269,15 @@ impl ConnectionPermit {
 
     /// Records that the connection was answered.
     pub(super) fn touch(&self, now: Instant) {
-        let used = self.admission.micros(now) << 1 | SERVED;
-        self.last_use.store(used, Ordering::Relaxed);
+        let now = self.admission.micros(now);
+        self.connection.answered_at.store(now, Ordering::Relaxed);
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut connections = self.admission.lock();
-        connections.by_worker[self.worker] -= 1;
+        connections.by_worker[self.worker()] -= 1;
         // Gone already if it was evicted.
         connections.forget(self.token);
     }
@@ -298,9 +297,9 @@ impl Admission {
     /// Memory of one connection in the accounting, in bytes: an entry of each
     /// table, which may be less than half full, and a list with room for four.
     pub(super) const CONNECTION_SIZE: usize = {
-        let by_token = 1 + size_of::<(Token, ClientConnection)>();
+        let by_token = 1 + size_of::<(Token, Arc<ClientConnection>)>();
         let by_client = 1 + size_of::<(Client, Vec<Token>)>();
-        let last_use = 16 + size_of::<AtomicU64>() + 8;
-        3 * (by_token + by_client) + 4 * size_of::<Token>() + 16 + last_use
+        let shared = 16 + size_of::<ClientConnection>() + 8;
+        3 * (by_token + by_client) + 4 * size_of::<Token>() + 16 + shared
     };
 }
