@@ -15,11 +15,6 @@ use crate::client::Peer;
 use crate::http::{Handler, Rejection, ReleaseReason};
 use crate::metrics::{Counted, Phase};
 
-/// Bytes discarded from a peer whose request was answered before its end, so that
-/// it reads the response before the connection is gone (RFC 9112, section 9.6):
-/// more than the largest body that any flags allow.
-const LINGER_BYTES: usize = 2 << 20;
-
 /// What a connection needs after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -43,8 +38,8 @@ enum State {
     Held,
     /// The peer has not taken all output; how the batch ended.
     Sending(Batch),
-    /// The sending side is shut down; so many more bytes are discarded.
-    Lingering(usize),
+    /// The sending side is shut down; what still arrives is discarded.
+    Lingering,
 }
 
 /// One connection.
@@ -169,7 +164,7 @@ impl<T: Transport> Connection<T> {
             State::Receiving | State::Pipelined => Phase::Receiving,
             State::Held => Phase::Held,
             State::Sending(_) => Phase::Sending,
-            State::Lingering(_) => Phase::Lingering,
+            State::Lingering => Phase::Lingering,
         };
         if phase != self.phase.get() || self.answered_at() != answered_before {
             self.phase.set(phase);
@@ -180,7 +175,7 @@ impl<T: Transport> Connection<T> {
 
     fn advance<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
         match self.state {
-            State::Lingering(left) => return self.linger(left, &mut context.input),
+            State::Lingering => return self.linger(&mut context.input),
             State::Held => return self.poll_held(context),
             State::Sending(batch) => {
                 if !self.stream.flush(&mut context.output)? {
@@ -288,25 +283,20 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Closes or lingers: closing a socket with unread input resets the
-    /// connection, and the peer may lose the response.
+    /// connection, and the peer may lose the response (RFC 9112, section 9.6).
     fn finish<H>(&mut self, batch: Batch, context: &mut Context<H>) -> io::Result<Next> {
         let is_drained = self.exchange.is_empty() && !self.stream.is_readable();
         if self.stream.has_ended() || (batch == Batch::Last && is_drained) {
             return Ok(Next::Close);
         }
         self.stream.finish()?;
-        self.state = State::Lingering(LINGER_BYTES);
-        self.linger(LINGER_BYTES, &mut context.input)
+        self.state = State::Lingering;
+        self.linger(&mut context.input)
     }
 
-    fn linger(&mut self, left: usize, input: &mut [u8]) -> io::Result<Next> {
-        if self.stream.is_readable() {
-            if let Some(count) = self.stream.read(input)? {
-                if count == 0 || count >= left {
-                    return Ok(Next::Close);
-                }
-                self.state = State::Lingering(left - count);
-            }
+    fn linger(&mut self, input: &mut [u8]) -> io::Result<Next> {
+        if self.stream.is_readable() && self.stream.read(input)? == Some(0) {
+            return Ok(Next::Close);
         }
         Ok(if self.stream.is_readable() {
             Next::Reschedule

@@ -65,7 +65,8 @@ pub struct Deadlines {
     /// The wait for a request. Longer than the 60 to 120 s after which
     /// proxies close, or a proxy's request meets our close.
     pub idle: Duration,
-    /// The peer's own close after its request was rejected.
+    /// The peer's own close after its request was rejected. However much it
+    /// still sends is discarded meanwhile.
     pub linger: Duration,
     /// The work in progress when the server stops, and the next request on
     /// connections that were used: clients poll once a second.
