@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use super::context::Context;
 use super::exchange::{Batch, Exchange};
-use super::settings::Deadlines;
 use super::stream::{BufferedStream, Readiness, Transport};
 use crate::client::Peer;
 use crate::http::{Handler, Rejection, ReleaseReason};
@@ -77,11 +76,6 @@ impl<T: Transport> Connection<T> {
         self.stream.mark_readable();
     }
 
-    /// Whether it is between requests.
-    pub fn is_idle(&self) -> bool {
-        self.phase.get() == Phase::Idle
-    }
-
     /// When the present wait began.
     pub fn since(&self) -> Instant {
         self.since
@@ -108,8 +102,12 @@ impl<T: Transport> Connection<T> {
     }
 
     /// When the present wait times out.
-    pub fn deadline(&self, deadlines: &Deadlines) -> Instant {
+    pub fn deadline<H>(&self, context: &Context<H>) -> Instant {
+        let deadlines = &context.deadlines;
         let timeout = match self.phase.get() {
+            Phase::Idle if context.stopping && self.answered_at().is_none() => {
+                deadlines.stop_silent
+            }
             Phase::Idle => deadlines.idle,
             Phase::Receiving => deadlines.request,
             Phase::Sending => deadlines.answer,

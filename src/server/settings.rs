@@ -71,6 +71,9 @@ pub struct Deadlines {
     /// The work in progress when the server stops, and the next request on
     /// connections that were used: clients poll once a second.
     pub stop: Duration,
+    /// The wait for the first request of a connection when the server stops: it
+    /// is likely on its way if the connection is as new as that.
+    pub stop_silent: Duration,
 }
 
 impl Default for Deadlines {
@@ -81,6 +84,7 @@ impl Default for Deadlines {
             idle: Duration::from_secs(150),
             linger: Duration::from_secs(2),
             stop: Duration::from_millis(1_500),
+            stop_silent: Duration::from_millis(200),
         }
     }
 }

@@ -8,8 +8,8 @@ use mio::Token;
 
 use super::admission::ConnectionPermit;
 use super::connection::{Connection, Next};
+use super::context::Context;
 use super::listener::Stream;
-use super::settings::Deadlines;
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
@@ -78,16 +78,6 @@ impl ConnectionTable {
         removed.is_some()
     }
 
-    /// Closes connections that have not begun a request yet.
-    pub(super) fn remove_silent(&mut self) {
-        for token in self.tokens() {
-            let connection = &self.entries[&token].connection;
-            if connection.is_idle() && connection.answered_at().is_none() {
-                self.remove(token);
-            }
-        }
-    }
-
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -118,16 +108,15 @@ impl ConnectionTable {
 
     /// The connections that are past their deadline, at most `limit` of them, and
     /// the earliest deadline of the others.
-    pub(super) fn due(
+    pub(super) fn due<H>(
         &self,
-        now: Instant,
-        deadlines: &Deadlines,
+        context: &Context<H>,
         limit: usize,
     ) -> (Vec<Token>, Option<Instant>) {
         let (mut due, mut next) = (Vec::with_capacity(limit), None);
         for (token, connection) in self.iter() {
-            let deadline = connection.deadline(deadlines);
-            if deadline <= now && due.len() < limit {
+            let deadline = connection.deadline(context);
+            if deadline <= context.now && due.len() < limit {
                 due.push(token);
             } else if next.is_none_or(|next| deadline < next) {
                 next = Some(deadline);

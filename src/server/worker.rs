@@ -32,10 +32,6 @@ const RUN_QUEUE_BATCH: usize = 4;
 /// takes tens of microseconds.
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long a connection may take to begin its first request when the server
-/// stops: the request is likely on its way.
-const DRAIN_PERIOD: Duration = Duration::from_millis(200);
-
 /// One worker.
 pub(super) struct Worker<H> {
     index: usize,
@@ -52,8 +48,6 @@ pub(super) struct Worker<H> {
     next_check: Option<Instant>,
     /// When, during a stop, all connections are closed.
     stop_by: Option<Instant>,
-    /// When, during a stop, those are closed that are silent.
-    drain_deadline: Option<Instant>,
 }
 
 impl<H: Handler> Worker<H> {
@@ -80,7 +74,6 @@ impl<H: Handler> Worker<H> {
             run_queue: VecDeque::new(),
             next_check: None,
             stop_by: None,
-            drain_deadline: None,
         })
     }
 
@@ -121,12 +114,15 @@ impl<H: Handler> Worker<H> {
             return Some(Duration::ZERO);
         }
         let now = self.context.now;
-        [self.next_check, self.stop_by, self.drain_deadline]
-            .into_iter()
-            .chain([self.acceptors.next_accept(now)])
-            .flatten()
-            .min()
-            .map(|at| at.saturating_duration_since(now))
+        [
+            self.next_check,
+            self.stop_by,
+            self.acceptors.next_accept(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| at.saturating_duration_since(now))
     }
 
     /// Serves a new connection at once, as it is likely to have a small
@@ -187,7 +183,7 @@ impl<H: Handler> Worker<H> {
         let mut deadline = now;
         let next = self.table.run(token, now, |connection| {
             let next = work(connection, context);
-            deadline = connection.deadline(&context.deadlines);
+            deadline = connection.deadline(context);
             next
         });
         match next {
@@ -211,7 +207,7 @@ impl<H: Handler> Worker<H> {
         if self.next_check.is_none_or(|check| now < check) {
             return;
         }
-        let (due, next) = self.table.due(now, &self.context.deadlines, ACCEPT_BATCH);
+        let (due, next) = self.table.due(&self.context, ACCEPT_BATCH);
         // Thousands may be due at once; others have turns in between.
         let is_overdue = next.is_some_and(|next| next <= now);
         let earliest = if is_overdue { now } else { now + CHECK_PERIOD };
@@ -332,7 +328,6 @@ impl<H: Handler> Worker<H> {
     /// announces the close.
     fn drain(&mut self) {
         self.stop_by = Some(self.context.now + self.context.deadlines.stop);
-        self.drain_deadline = Some(self.context.now + DRAIN_PERIOD);
         self.context.stopping = true;
         self.acceptors.set_all_ready();
         self.accept(usize::try_from(BACKLOG).unwrap_or(0));
@@ -347,13 +342,8 @@ impl<H: Handler> Worker<H> {
 
     /// Whether the worker was told to stop, and no connection is left or the
     /// time is up.
-    fn is_drained(&mut self) -> bool {
-        let now = self.context.now;
-        if self.drain_deadline.is_some_and(|at| now >= at) {
-            self.drain_deadline = None;
-            self.table.remove_silent();
-        }
+    fn is_drained(&self) -> bool {
         self.stop_by
-            .is_some_and(|at| now >= at || self.table.is_empty())
+            .is_some_and(|at| self.context.now >= at || self.table.is_empty())
     }
 }

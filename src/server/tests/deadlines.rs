@@ -9,6 +9,7 @@ const LONG: Deadlines = Deadlines {
     idle: PATIENCE,
     linger: PATIENCE,
     stop: Duration::from_secs(1),
+    stop_silent: Duration::from_secs(1),
 };
 
 #[test]

@@ -74,6 +74,7 @@ const SHORT: Deadlines = Deadlines {
     idle: Duration::from_millis(300),
     linger: Duration::from_millis(300),
     stop: Duration::from_millis(300),
+    stop_silent: Duration::from_millis(100),
 };
 
 /// The deadlines in force, but for a quick stop.

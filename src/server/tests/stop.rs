@@ -94,3 +94,24 @@ fn a_used_connection_may_ask_once_more_during_the_stop() {
     assert!(closes(&mut used));
     stopper.join().unwrap();
 }
+
+#[test]
+fn a_new_connection_may_ask_during_the_stop() {
+    let deadlines = Deadlines {
+        stop: PATIENCE,
+        stop_silent: PATIENCE,
+        ..Deadlines::default()
+    };
+    let (server, address) = start(2, 16, deadlines);
+    let mut new = connect(address);
+    let stopper = thread::spawn(move || server.stop());
+    while TcpStream::connect(address).is_ok() {}
+    thread::sleep(Duration::from_millis(50));
+    new.write_all(post("at last").as_bytes()).unwrap();
+    let (head, body) = answer(&mut new);
+    assert_eq!(body, "at last");
+    assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+    assert!(closes(&mut new));
+    drop(new);
+    stopper.join().unwrap();
+}
