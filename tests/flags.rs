@@ -332,7 +332,7 @@ fn the_start_names_the_limits_in_resolved_numbers() {
         "99 connections on 3 workers",
         // 500 × (23 blocks for payload and type + 6 for transactions, of 192
         // bytes each, + 350 + some 220 for the tree of owners), 32 MiB of
-        // buffers + 99 × 768 + what the workers work in, the buckets of 14 336
+        // buffers + 99 × 710 + what the workers work in, the buckets of 14 336
         // clients.
         "at most 42.7 MiB in all: sessions 2.9 MiB, connections 34.3 MiB, client addresses \
          1.5 MiB, the program 4.0 MiB",

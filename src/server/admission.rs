@@ -42,7 +42,7 @@ struct Connections {
 /// A connection as the accounting sees it. Times are in microseconds since the
 /// server's start.
 #[derive(Debug)]
-struct ClientConnection {
+pub(super) struct ClientConnection {
     worker: usize,
     /// None if it may have any number of connections.
     client: Option<Client>,
@@ -293,13 +293,4 @@ impl Admission {
         assert!(own().all(|own| own > 0));
         [connections.held(), connections.open.len(), own().sum()]
     }
-
-    /// Memory of one connection in the accounting, in bytes: an entry of each
-    /// table, which may be less than half full, and a list with room for four.
-    pub(super) const CONNECTION_SIZE: usize = {
-        let by_token = 1 + size_of::<(Token, Arc<ClientConnection>)>();
-        let by_client = 1 + size_of::<(Client, Vec<Token>)>();
-        let shared = 16 + size_of::<ClientConnection>() + 8;
-        3 * (by_token + by_client) + 4 * size_of::<Token>() + 16 + shared
-    };
 }

@@ -10,6 +10,7 @@ mod fds;
 mod handle;
 mod heartbeat;
 mod listener;
+mod memory;
 mod probe;
 mod settings;
 mod stream;

@@ -1,35 +1,8 @@
-//! Server settings, deadlines, and the memory that connections and workers can
-//! take.
+//! Server settings, deadlines, and sizes that several parts share.
 
 use std::time::Duration;
 
-use crate::block_pool::size_of_blocks;
 use crate::client::TrustedProxies;
-use crate::http::HEAD_LIMIT;
-
-/// Memory for the buffers of all connections, in bytes, unless that is less
-/// than [`LARGE_REQUESTS`] a worker: thousands of requests of the usual size.
-/// Past it, the connections with the largest buffers are closed.
-pub(super) const BUFFER_MEMORY: usize = 32 * 1024 * 1024;
-
-/// Requests of the largest kind that each worker has room for, however small
-/// its share of [`BUFFER_MEMORY`]: a household's worth of uploads at once.
-const LARGE_REQUESTS: usize = 16;
-
-/// Memory of a worker apart from its buffers and its connections, in bytes:
-/// the used part of its stack (measured: 20 KiB), what glibc keeps at the end
-/// of a heap (`M_TOP_PAD`, 128 KiB), 1024 events of 16 bytes, and
-/// [`ACCEPT_BATCH`] connections that are evicted but not closed yet.
-const WORKER_SIZE: usize = 256 * 1024;
-
-/// Memory of a connection apart from its buffers, in bytes: its state, its
-/// entry in the worker's table and its entries in the accounting. A test adds
-/// them up.
-pub(super) const CONNECTION_SIZE: usize = 768;
-
-/// Memory of a command to a worker, in bytes, twice, as the queue doubles. Each
-/// held request may have one in it at a time.
-pub(super) const COMMAND_SIZE: usize = 2 * 96;
 
 /// Bytes read at a time, one read a turn: a request with its body.
 pub(super) const READ_SIZE: usize = 16 * 1024;
@@ -110,56 +83,5 @@ impl Settings {
     #[must_use]
     pub fn max_held(&self) -> usize {
         self.max_connections / 2
-    }
-
-    /// The limit of the buffers of one worker's connections, in bytes.
-    pub(super) fn buffer_limit(&self) -> usize {
-        let large = self.connection_buffers().saturating_mul(LARGE_REQUESTS);
-        large.max(BUFFER_MEMORY / self.workers)
-    }
-
-    /// The most that the buffers of one connection take, in bytes.
-    fn connection_buffers(&self) -> usize {
-        size_of_blocks(self.largest_request()) + size_of_blocks(self.largest_output())
-    }
-
-    /// A head, a body, and one more read.
-    fn largest_request(&self) -> usize {
-        HEAD_LIMIT + self.largest_body + READ_SIZE
-    }
-
-    /// Responses short of a full batch, and one more.
-    fn largest_output(&self) -> usize {
-        OUTPUT_BATCH + HEAD_LIMIT + self.largest_body
-    }
-
-    /// The working memory of a worker, in bytes: a request, its response twice,
-    /// as text and as it is sent, each in a vector that doubles; a payload that
-    /// is written before the old one is freed.
-    fn working_memory(&self) -> usize {
-        let vectors = self.largest_request() + 2 * self.largest_output();
-        WORKER_SIZE + READ_SIZE + 2 * vectors + 2 * size_of_blocks(self.largest_body)
-    }
-
-    /// The most memory that connections and workers can take, in bytes, with an
-    /// allocator that has so many heaps.
-    #[must_use]
-    pub fn ceiling(&self, heaps: usize) -> u64 {
-        // Buffers exceed the limit by those of one connection at most.
-        let worker = self.buffer_limit() + self.connection_buffers() + self.working_memory();
-        let workers = worker.saturating_mul(self.workers);
-        let connection = CONNECTION_SIZE * heaps;
-        let connections = connection.saturating_mul(self.max_connections);
-        let commands = COMMAND_SIZE.saturating_mul(self.max_held());
-        workers.saturating_add(connections).saturating_add(commands) as u64
-    }
-
-    /// The same for one worker with few connections, each of which takes as
-    /// much as it may, and one more that is about to close.
-    #[must_use]
-    pub fn small_ceiling(&self) -> u64 {
-        let connection = CONNECTION_SIZE + self.connection_buffers();
-        let all = connection.saturating_mul(self.max_connections + 1);
-        all.saturating_add(self.working_memory()) as u64
     }
 }

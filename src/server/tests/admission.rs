@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::*;
-use crate::server::admission::{Admission, CLIENT_CONNECTIONS};
-use crate::server::settings::{ACCEPT_BATCH, BUFFER_MEMORY, COMMAND_SIZE, CONNECTION_SIZE};
-use crate::server::table::Entry;
+use crate::server::admission::CLIENT_CONNECTIONS;
+use crate::server::memory::BUFFER_MEMORY;
+use crate::server::settings::ACCEPT_BATCH;
 
 /// A connection from an address of this machine.
 pub(super) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
@@ -128,17 +128,6 @@ fn no_worker_holds_all_connections() {
     let most = 200 / 4 + ACCEPT_BATCH + 1;
     assert!(held.values().all(|held| *held <= most), "{held:?}");
     server.stop();
-}
-
-#[test]
-fn a_connection_takes_as_much_memory_as_is_counted() {
-    // In its worker's list: two links, a key, an allocation's header, a hash
-    // table that may be less than half full; and a place in the run queue,
-    // which may be half full.
-    let (links, table, queue) = (16 + 8 + 8, 3 * 17, 2 * 8);
-    let size = size_of::<Entry>() + links + table + queue + Admission::CONNECTION_SIZE;
-    assert!(size <= CONNECTION_SIZE, "{size}");
-    assert!(2 * size_of::<Command>() <= COMMAND_SIZE);
 }
 
 #[test]
