@@ -776,7 +776,7 @@ fn its_memory_is_in_the_printed_sum_and_a_kept_connection_is_no_obstacle_to_a_st
     let daemon = Daemon::start(&ADMIN);
     let start = daemon.start.join("\n");
     assert!(
-        start.contains(", admin port 5.1 MiB, the program"),
+        start.contains(", admin port 4.9 MiB, the program"),
         "{start}"
     );
     let mut kept = Client::new(TcpStream::connect(daemon.admin()).unwrap());

@@ -334,7 +334,7 @@ fn the_start_names_the_limits_in_resolved_numbers() {
         // bytes each, + 350 + some 220 for the tree of owners), 32 MiB of
         // buffers + 99 × 710 + what the workers work in, the buckets of 14 336
         // clients.
-        "at most 42.7 MiB in all: sessions 2.9 MiB, connections 34.3 MiB, client addresses \
+        "at most 42.6 MiB in all: sessions 2.9 MiB, connections 34.2 MiB, client addresses \
          1.5 MiB, the program 4.0 MiB",
         "MSC3886 and MSC4108 at /rendezvous/, \
          /_matrix/client/unstable/org.matrix.msc3886/rendezvous and \

@@ -26,7 +26,7 @@ const LONG: usize = 3000;
 
 /// The most that the buffers take: a head, a body, a line of the chunked
 /// coding and a read, in a vector that doubles; a batch of answers and one.
-const BUFFERS: usize = 2 * (HEAD_LIMIT + BODY + 1026 + 16 * 1024) + 8 * 1024 + 2 * LONG;
+const BUFFERS: usize = 2 * (HEAD_LIMIT + BODY + 1026 + 8 * 1024) + 8 * 1024 + 2 * LONG;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

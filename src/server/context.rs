@@ -8,7 +8,7 @@ use httpdate::HttpDate;
 use mio::Token;
 
 use super::handle::ConnectionWakers;
-use super::settings::{Deadlines, READ_SIZE, SOCKET_BUFFER, Settings};
+use super::settings::{Deadlines, SOCKET_BUFFER, Settings, TURN_SIZE};
 use crate::clock;
 use crate::http::Handler;
 use crate::metrics::{Connections, Counters, Phase};
@@ -48,7 +48,7 @@ impl<H: Handler> Context<H> {
             date: String::new(),
             stopping: false,
             holding: Holding::default(),
-            input: vec![0; READ_SIZE].into(),
+            input: vec![0; TURN_SIZE].into(),
             buffer: Vec::new(),
             output: Vec::new(),
         }

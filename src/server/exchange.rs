@@ -6,7 +6,7 @@ use std::time::Instant;
 use tiny_http::Method;
 
 use super::context::Context;
-use super::settings::OUTPUT_BATCH;
+use super::settings::TURN_SIZE;
 use crate::client::Peer;
 use crate::http::{
     Answer, Decoder, Handler, HeldRequest, Persistence, Rejection, ReleaseReason, Request,
@@ -110,7 +110,7 @@ impl Exchange {
     ) -> Batch {
         let mut answered = 0;
         let batch = loop {
-            if context.output.len() >= OUTPUT_BATCH && !self.decoder.is_empty() {
+            if context.output.len() >= TURN_SIZE && !self.decoder.is_empty() {
                 break Batch::Full;
             }
             match self.respond_once(at_once, context) {

@@ -6,7 +6,7 @@ use mio::Token;
 
 use super::admission::ClientConnection;
 use super::handle::Command;
-use super::settings::{OUTPUT_BATCH, READ_SIZE, Settings};
+use super::settings::{Settings, TURN_SIZE};
 use super::table::Entry;
 use crate::block_pool::size_of_blocks;
 use crate::client::Client;
@@ -42,12 +42,12 @@ impl Settings {
 
     /// A head, a body, and one more read.
     fn largest_request(&self) -> usize {
-        HEAD_LIMIT + self.largest_body + READ_SIZE
+        HEAD_LIMIT + self.largest_body + TURN_SIZE
     }
 
     /// Responses short of a full batch, and one more.
     fn largest_output(&self) -> usize {
-        OUTPUT_BATCH + HEAD_LIMIT + self.largest_body
+        TURN_SIZE + HEAD_LIMIT + self.largest_body
     }
 
     /// The working memory of a worker, in bytes: a request, its response twice,
@@ -55,7 +55,7 @@ impl Settings {
     /// is written before the old one is freed.
     fn working_memory(&self) -> usize {
         let vectors = self.largest_request() + 2 * self.largest_output();
-        WORKER_SIZE + READ_SIZE + 2 * vectors + 2 * size_of_blocks(self.largest_body)
+        WORKER_SIZE + TURN_SIZE + 2 * vectors + 2 * size_of_blocks(self.largest_body)
     }
 
     /// The most memory that connections and workers can take, in bytes, with an

@@ -4,14 +4,10 @@ use std::time::Duration;
 
 use crate::client::TrustedProxies;
 
-/// Bytes read at a time, one read a turn: a request with its body.
-pub(super) const READ_SIZE: usize = 16 * 1024;
-
-/// Output collected for pipelined requests before it is sent, in bytes, one
-/// batch a turn: two of the largest payloads, so a turn stays under a
-/// millisecond, and a peer that does not read makes us hold no more than this
-/// and one response.
-pub(super) const OUTPUT_BATCH: usize = 8 * 1024;
+/// Bytes that a turn reads at most, in one read, and of output after which it
+/// ends: two of the largest payloads. A turn stays under a millisecond, and a
+/// peer that does not read makes us hold no more than this and one response.
+pub(super) const TURN_SIZE: usize = 8 * 1024;
 
 /// Kernel buffer for each direction of a connection, in bytes; the kernel
 /// doubles it for bookkeeping. Its default would hold megabytes of responses

@@ -14,7 +14,7 @@ use super::connection::{Connection, Next};
 use super::context::{Context, Holding};
 use super::handle::{Command, ConnectionWakers, WAKER, WorkerHandle};
 use super::listener::{BACKLOG, Listener, Stream};
-use super::settings::{ACCEPT_BATCH, READ_SIZE, Settings};
+use super::settings::{ACCEPT_BATCH, Settings, TURN_SIZE};
 use super::table::{ConnectionTable, Entry};
 use crate::client::Peer;
 use crate::http::Handler;
@@ -142,7 +142,7 @@ impl<H: Handler> Worker<H> {
         entry.connection.set_readiness(event.into());
         let connection = &entry.connection;
         if connection.answered_at().is_none()
-            && connection.received() < READ_SIZE
+            && connection.received() < TURN_SIZE
             && !entry.is_queued()
         {
             self.drive(token);
