@@ -20,7 +20,7 @@ pub(super) const CLIENT_CONNECTIONS: usize = 64;
 /// it closes, and to evict one.
 #[derive(Debug)]
 pub(super) struct Admission {
-    max_connections: usize,
+    pub(super) max_connections: usize,
     trusted: TrustedProxies,
     started: Instant,
     connections: Mutex<Connections>,

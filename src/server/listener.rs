@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,6 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use super::settings::SOCKET_BUFFER;
 use super::stream::Transport;
 use crate::client::Peer;
-
-/// Connections that may wait to be accepted. The kernel cuts it to
-/// `net.core.somaxconn`, 4096 by default; the standard library's 128 fills
-/// when a proxy reconnects after our restart.
-pub(super) const BACKLOG: i32 = 4096;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,13 +147,13 @@ impl Listener {
         let socket = match address {
             Address::Tcp(address) => {
                 let socket = net::TcpListener::bind(address)?;
-                rustix::net::listen(&socket, BACKLOG)?;
+                lengthen_backlog(&socket)?;
                 Socket::Tcp(socket)
             }
             Address::Unix(path) => {
                 remove_stale(path);
                 let socket = unix::UnixListener::bind(path)?;
-                rustix::net::listen(&socket, BACKLOG)?;
+                lengthen_backlog(&socket)?;
                 // Open to all like a loopback port, unless the directory's
                 // permissions say otherwise.
                 fs::set_permissions(path, Permissions::from_mode(0o666))?;
@@ -216,6 +212,12 @@ impl Drop for Listener {
             }
         }
     }
+}
+
+/// Lets as many connections wait to be accepted as `net.core.somaxconn` allows:
+/// the standard library's 128 fill when a proxy reconnects after our restart.
+fn lengthen_backlog(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::listen(socket, i32::MAX)?)
 }
 
 /// Removes a socket file left by a server that was killed.

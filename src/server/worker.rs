@@ -13,7 +13,7 @@ use super::admission::{Admission, ConnectionPermit};
 use super::connection::{Connection, Next};
 use super::context::{Context, Holding};
 use super::handle::{Command, ConnectionWakers, WAKER, WorkerHandle};
-use super::listener::{BACKLOG, Listener, Stream};
+use super::listener::{Listener, Stream};
 use super::settings::{ACCEPT_BATCH, Settings, TURN_SIZE};
 use super::table::{ConnectionTable, Entry};
 use crate::client::Peer;
@@ -330,7 +330,7 @@ impl<H: Handler> Worker<H> {
         self.stop_by = Some(self.context.now + self.context.deadlines.stop);
         self.context.stopping = true;
         self.acceptors.set_all_ready();
-        self.accept(usize::try_from(BACKLOG).unwrap_or(0));
+        self.accept(self.admission.max_connections);
         self.acceptors.clear();
         for token in self.table.tokens() {
             if let Some(entry) = self.table.get_mut(token) {
