@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use mio::Token;
 
-use super::handle::WAKER;
 use super::settings::{ACCEPT_BATCH, Settings};
 use crate::client::{Client, Peer, TrustedProxies};
 
 /// Connections that one client may have, unless it is a trusted proxy.
 /// Browsers open six a host, and a household shares one address.
 pub(super) const CLIENT_CONNECTIONS: usize = 64;
+
+/// The token of a worker's waker, which no connection has.
+pub(super) const WAKER: Token = Token(usize::MAX);
 
 /// Connection accounting. The mutex is taken when a connection opens and when
 /// it closes, and to evict one.

@@ -12,9 +12,6 @@ use super::admission::ConnectionPermit;
 use super::listener::Stream;
 use crate::client::Peer;
 
-/// The token of a worker's waker.
-pub(super) const WAKER: Token = Token(usize::MAX);
-
 /// A command to a worker.
 #[derive(Debug)]
 pub(super) enum Command {

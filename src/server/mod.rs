@@ -38,8 +38,8 @@ use mio::{Poll, Waker};
 
 use crate::http::Handler;
 use crate::metrics::Counters;
-use admission::Admission;
-use handle::{Command, WAKER, WorkerHandle};
+use admission::{Admission, WAKER};
+use handle::{Command, WorkerHandle};
 use worker::Worker;
 
 /// Worker threads started so far, over all servers, for their names.

@@ -9,10 +9,10 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 
 use super::accept::{Accepted, Acceptors, EMFILE_BACKOFF};
-use super::admission::{Admission, ConnectionPermit};
+use super::admission::{Admission, ConnectionPermit, WAKER};
 use super::connection::{Connection, Next};
 use super::context::{Context, Holding};
-use super::handle::{Command, ConnectionWakers, WAKER, WorkerHandle};
+use super::handle::{Command, ConnectionWakers, WorkerHandle};
 use super::listener::{Listener, Stream};
 use super::settings::{ACCEPT_BATCH, Settings, TURN_SIZE};
 use super::table::{ConnectionTable, Entry};
