@@ -179,7 +179,7 @@ impl EtagApi<'_> {
                 let response = state(conflict(session.protocol), &session, now);
                 ProtocolAnswer::new(session.protocol, response)
             }
-            Err(WriteError::NoContent(answer)) => answer,
+            Err(WriteError::Refused(answer)) => answer,
         }
     }
 

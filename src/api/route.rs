@@ -126,11 +126,12 @@ impl<'a> Resource<'a> {
             }
             Some(_) => return None,
         };
-        let id = match (node, PublicId::parse(name)) {
-            (Some(_), Some(public)) if public.node != node => return Some(Self::ForeignSession),
-            (_, public) => public.filter(|public| public.node == node),
-        };
-        let id = id.map(|public| public.id);
+        let public = PublicId::parse(name);
+        let is_ours = |public: &PublicId| public.node == node;
+        if node.is_some() && !public.as_ref().is_none_or(is_ours) {
+            return Some(Self::ForeignSession);
+        }
+        let id = public.filter(is_ours).map(|public| public.id);
         Some(transaction.map_or(Self::Session(id), |name| Self::Transaction(id, name)))
     }
 }

@@ -28,14 +28,14 @@ const TRANSACTION_LIMIT: usize = 255;
 
 /// The body of a creation.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Creation<'b> {
+struct CreateBody<'b> {
     #[serde(borrow)]
     data: Cow<'b, str>,
 }
 
 /// The body of a write.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Write<'b> {
+struct WriteBody<'b> {
     #[serde(borrow)]
     sequence_token: Cow<'b, str>,
     #[serde(borrow)]
@@ -89,7 +89,13 @@ impl TokenApi<'_> {
             (Resource::Transaction(id, name), Method::Put) => {
                 self.write(id, Some(name), request).into()
             }
-            _ => method_not_allowed("PUT, OPTIONS").into(),
+            (
+                Resource::Transaction(..)
+                | Resource::ForeignSession
+                | Resource::Check
+                | Resource::CheckFacts,
+                _,
+            ) => method_not_allowed("PUT, OPTIONS").into(),
         }
     }
 
@@ -99,7 +105,7 @@ impl TokenApi<'_> {
         request: &Request<'_, '_>,
         client: Option<Client>,
     ) -> Result<Response, Answer> {
-        let body: Creation<'_> = read(request.body(BODY_LIMIT)?)?;
+        let body: CreateBody<'_> = parse_object(request.body(BODY_LIMIT)?)?;
         let content = content(&body.data)?;
         let now = self.context.clock.now();
         let context = self.context;
@@ -140,7 +146,7 @@ impl TokenApi<'_> {
         if let Some(outcome) = recorded {
             return Ok(self.written(outcome));
         }
-        let body: Write<'_> = read(request.body(BODY_LIMIT)?)?;
+        let body: WriteBody<'_> = parse_object(request.body(BODY_LIMIT)?)?;
         let content = content(&body.data)?;
         let write = Sequenced {
             expected: expected_revision(&body.sequence_token),
@@ -190,13 +196,14 @@ impl TokenApi<'_> {
 
 /// Reads a JSON object that has each key of `T` once. The values of other keys
 /// are checked and skipped.
-fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Response> {
+fn parse_object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Response> {
     // What is not UTF-8 is not JSON (RFC 8259, section 8.1), nor is nothing.
     let text = str::from_utf8(body).unwrap_or_default();
     // Serde reads a struct from an array, too.
     let is_object = text.trim_ascii_start().starts_with('{');
-    match serde_json::from_str(text) {
-        Ok(object) if is_object => Ok(object),
+    let object = is_object.then(|| serde_json::from_str(text).ok());
+    match object.flatten() {
+        Some(object) => Ok(object),
         _ if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
             let sentence = "The body is no object, or a key is missing, twice there or no string";
             Err(error(400, "M_BAD_JSON", sentence))

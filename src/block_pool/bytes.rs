@@ -60,6 +60,8 @@ impl PooledBytes {
     pub fn copy_to(&self, start: usize, end: usize, out: &mut Vec<u8>) {
         debug_assert!(end <= self.len(), "{end} of {}", self.len());
         if start < end {
+            // Before the lock is taken, as it allocates.
+            out.reserve(end - start);
             lock().copy(&self.0, start, end, out);
         }
     }

@@ -87,7 +87,6 @@ impl Pool {
             link = next(self.block(link));
         }
         let (mut from, mut rest) = (LINK + start % BLOCK_DATA, end - start);
-        out.reserve(rest);
         while rest > 0 {
             let block = self.block(link);
             let part = &block[from..BLOCK.min(from + rest)];

@@ -4,7 +4,7 @@ use crate::http::Persistence;
 
 /// What becomes of a write's body: its token and data, or the errcode.
 fn read(body: &[u8]) -> Result<(String, String), String> {
-    super::read::<Write<'_>>(body)
+    parse_object::<WriteBody<'_>>(body)
         .and_then(|write| {
             content(&write.data)?;
             Ok((write.sequence_token.into(), write.data.into()))
