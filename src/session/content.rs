@@ -96,7 +96,7 @@ impl Content {
         self.first(self.len())
     }
 
-    /// The first bytes of the payload, so many or all.
+    /// The first `count` bytes of the payload, or all if there are fewer.
     #[must_use]
     pub fn first(&self, count: usize) -> Vec<u8> {
         let mut first = Vec::new();

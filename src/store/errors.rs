@@ -22,8 +22,8 @@ pub enum WriteError<E = Infallible> {
     /// The session is at another revision than the writer thinks; this is
     /// its present state.
     Conflict(Session),
-    /// The writer has no content for a session of this protocol.
-    NoContent(E),
+    /// The content was not made, for this reason.
+    Refused(E),
 }
 
 /// Why a write in sequence was not done.

@@ -157,7 +157,7 @@ impl Store {
         } = &mut *inner;
         let session = inner::live(sessions, owners, id, Concurrency::ETag, now)
             .ok_or(WriteError::NotFound)?;
-        let content = content(session.protocol).map_err(WriteError::NoContent)?;
+        let content = content(session.protocol).map_err(WriteError::Refused)?;
         if expected != Some(session.revision) {
             let repeated = expected.is_some_and(|before| session.has_written(before, &content));
             let present = session.clone();
