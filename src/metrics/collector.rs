@@ -1,4 +1,4 @@
-//! Where snapshots are taken.
+//! The source of snapshots.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! Everything that is counted since the start, and its formats: Prometheus
 //! text, systemd's status line, the minute reports, the closing summary. All
-//! are made from one table; a new counter is one entry there.
+//! are made from one table; a new counter is one entry there. Prometheus gets the
+//! process metrics besides.
 
 mod collector;
 mod connections;

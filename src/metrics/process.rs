@@ -1,5 +1,4 @@
-//! What Prometheus calls the process metrics, under the names that all programs
-//! have them by.
+//! The standard process metrics of Prometheus.
 
 use std::fs;
 use std::time::Duration;
@@ -8,8 +7,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::row::{Emit, Row, Value};
 
-/// The process metrics of a process that started at this second of Unix time.
-pub(super) static TABLE: &[Row<u64>] = &[
+/// When a process started, in seconds since 1970 (Unix time).
+type Start = u64;
+
+/// The process metrics.
+pub(super) static TABLE: &[Row<Start>] = &[
     Row {
         name: "process_cpu_seconds_total",
         help: "CPU time that the process has used, in seconds: user and system",
