@@ -23,7 +23,7 @@ impl Peer {
 }
 
 /// What counts as one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
     /// All programs that use a Unix socket.
     Local,

@@ -1,7 +1,7 @@
 //! Connection accounting shared by all workers: totals, per-client counts,
 //! last use.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -33,9 +33,9 @@ struct Connections {
     /// Connections that are not closed, by worker.
     by_worker: Vec<usize>,
     /// The same without those evicted.
-    open: HashMap<Token, Arc<ClientConnection>>,
+    open: BTreeMap<Token, Arc<ClientConnection>>,
     /// Open connections of clients that may not have any number of them.
-    by_client: HashMap<Client, Vec<Token>>,
+    by_client: BTreeMap<Client, Vec<Token>>,
     /// Tokens below this are not connections'.
     first_token: usize,
     next_token: usize,
@@ -49,7 +49,7 @@ pub(super) struct ClientConnection {
     /// None if it may have any number of connections.
     client: Option<Client>,
     accepted_at: u64,
-    /// When it was last answered; 0 is never.
+    /// When it was last answered; 0 if never.
     answered_at: AtomicU64,
 }
 
@@ -78,8 +78,8 @@ impl Admission {
             started: Instant::now(),
             connections: Mutex::new(Connections {
                 by_worker: vec![0; settings.workers],
-                open: HashMap::new(),
-                by_client: HashMap::new(),
+                open: BTreeMap::new(),
+                by_client: BTreeMap::new(),
                 first_token,
                 next_token: first_token,
             }),
@@ -112,8 +112,8 @@ impl Admission {
         (permit, evicted)
     }
 
-    /// Evicts the longest idle connection of a worker, unless it was used after
-    /// `before`.
+    /// Evicts the longest idle connection of a worker, unless it was accepted or
+    /// answered after `before`. It may be sending a request.
     pub(super) fn evict_idle(&self, worker: usize, before: Instant) -> Option<Token> {
         let mut connections = self.lock();
         let longest_idle = connections.longest_idle(|connection| connection.worker == worker);
@@ -253,6 +253,7 @@ impl ClientConnection {
     }
 
     fn last_use(&self) -> u64 {
+        // The worker that answers may have woken before the one that accepted.
         let answered_at = self.answered_at.load(Ordering::Relaxed);
         answered_at.max(self.accepted_at)
     }
@@ -271,7 +272,7 @@ impl ConnectionPermit {
 
     /// Records that the connection was answered.
     pub(super) fn touch(&self, now: Instant) {
-        let now = self.admission.micros(now);
+        let now = self.admission.micros(now).max(1);
         self.connection.answered_at.store(now, Ordering::Relaxed);
     }
 }

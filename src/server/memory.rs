@@ -83,14 +83,14 @@ impl Settings {
 }
 
 /// Memory of a connection apart from its buffers, in bytes: in its worker's
-/// table and run queue, and in the accounting. Trees and hash tables may be
-/// less than half full, and an allocation takes up to 16 bytes more.
+/// table and run queue, and in the accounting. The nodes of a tree may be less
+/// than half full, and an allocation takes up to 16 bytes more.
 fn connection_size() -> usize {
     let table = size_of::<Entry>() + 16 + 4 * size_of::<(Token, Box<Entry>)>();
     let queue = 2 * size_of::<Token>();
     let shared = size_of::<[usize; 2]>() + size_of::<ClientConnection>() + 16;
-    let open = 3 * (1 + size_of::<(Token, Arc<ClientConnection>)>());
+    let open = 4 * size_of::<(Token, Arc<ClientConnection>)>();
     // With a list of its own, which has room for four.
-    let by_client = 3 * (1 + size_of::<(Client, Vec<Token>)>()) + size_of::<[Token; 4]>() + 16;
+    let by_client = 4 * size_of::<(Client, Vec<Token>)>() + size_of::<[Token; 4]>() + 16;
     table + queue + shared + open + by_client
 }
