@@ -105,10 +105,12 @@ impl<T: Transport> Connection<T> {
     pub fn deadline<H>(&self, context: &Context<H>) -> Instant {
         let deadlines = &context.deadlines;
         let timeout = match self.phase.get() {
-            Phase::Idle if context.stopping && self.answered_at().is_none() => {
-                deadlines.stop_silent
-            }
-            Phase::Idle => deadlines.idle,
+            Phase::Idle => match context.stopping_since {
+                Some(stop) if self.answered_at().is_none() => {
+                    return self.since.max(stop) + deadlines.stop_silent;
+                }
+                _ => deadlines.idle,
+            },
             Phase::Receiving => deadlines.request,
             Phase::Sending => deadlines.answer,
             Phase::Lingering => deadlines.linger,
@@ -230,7 +232,7 @@ impl<T: Transport> Connection<T> {
     /// has to end.
     fn poll_held<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
         let until = self.exchange.held_until();
-        let reason = if context.stopping {
+        let reason = if context.stopping_since.is_some() {
             Some(ReleaseReason::Closing)
         } else if self.stream.is_closed() {
             Some(ReleaseReason::Gone)

@@ -26,8 +26,8 @@ pub struct Context<H> {
     pub date: String,
     /// When the date is to be updated.
     next_second: Instant,
-    /// Whether every response is a connection's last.
-    pub stopping: bool,
+    /// When the server began to stop: every response is a connection's last then.
+    pub stopping_since: Option<Instant>,
     pub(super) holding: Holding,
     pub(super) input: Box<[u8]>,
     /// The buffer of the decoder of the connection that is driven.
@@ -46,7 +46,7 @@ impl<H: Handler> Context<H> {
             now: Instant::now(),
             next_second: Instant::now(),
             date: String::new(),
-            stopping: false,
+            stopping_since: None,
             holding: Holding::default(),
             input: vec![0; TURN_SIZE].into(),
             buffer: Vec::new(),

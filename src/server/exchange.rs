@@ -155,16 +155,17 @@ impl Exchange {
             counters,
             now,
             date,
-            stopping,
+            stopping_since,
             holding,
             output,
             ..
         } = context;
         let peer = self.peer;
         // Behind other output a request would wait for the peer to take that.
-        let at_once = at_once || *stopping || !output.is_empty();
+        let stopping = stopping_since.is_some();
+        let at_once = at_once || stopping || !output.is_empty();
         self.decoder.step(|request| {
-            let persistence = persistence(request, *stopping);
+            let persistence = persistence(request, stopping);
             let waker = || holding.waker(&counters.connections);
             let head = request.head.method == Method::Head;
             let at_once = at_once || head || !request.is_read();

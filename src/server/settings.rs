@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::client::TrustedProxies;
 
-/// Bytes that a turn reads at most, in one read, and of output after which it
-/// ends: two of the largest payloads. A turn stays under a millisecond, and a
-/// peer that does not read makes us hold no more than this and one response.
+/// The most bytes read in a turn, in one read, and the bytes of output after
+/// which it ends: two sign-in payloads of the largest size. A turn stays under a
+/// millisecond, and a peer that does not read makes us hold no more than this
+/// and one response.
 pub(super) const TURN_SIZE: usize = 8 * 1024;
 
 /// Kernel buffer for each direction of a connection, in bytes; the kernel
@@ -40,8 +41,8 @@ pub struct Deadlines {
     /// The work in progress when the server stops, and the next request on
     /// connections that were used: clients poll once a second.
     pub stop: Duration,
-    /// The wait for the first request of a connection when the server stops: it
-    /// is likely on its way if the connection is as new as that.
+    /// The wait for a connection's first request when the server stops: it may
+    /// be on its way.
     pub stop_silent: Duration,
 }
 

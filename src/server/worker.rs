@@ -46,8 +46,6 @@ pub(super) struct Worker<H> {
     /// Connections that have more to do, in the order of their turns.
     run_queue: VecDeque<Token>,
     next_check: Option<Instant>,
-    /// When, during a stop, all connections are closed.
-    stop_by: Option<Instant>,
 }
 
 impl<H: Handler> Worker<H> {
@@ -73,7 +71,6 @@ impl<H: Handler> Worker<H> {
             context,
             run_queue: VecDeque::new(),
             next_check: None,
-            stop_by: None,
         })
     }
 
@@ -116,7 +113,7 @@ impl<H: Handler> Worker<H> {
         let now = self.context.now;
         [
             self.next_check,
-            self.stop_by,
+            self.stop_by(),
             self.acceptors.next_accept(now),
         ]
         .into_iter()
@@ -159,24 +156,27 @@ impl<H: Handler> Worker<H> {
     }
 
     fn drive_queue(&mut self) {
-        for _ in 0..RUN_QUEUE_BATCH {
+        let mut turns = 0;
+        while turns < RUN_QUEUE_BATCH {
             let Some(token) = self.run_queue.pop_front() else {
                 return;
             };
-            self.drive(token);
+            // One that was closed while it was queued takes nobody's turn.
+            turns += usize::from(self.drive(token));
         }
     }
 
-    fn drive(&mut self, token: Token) {
-        self.run_connection(token, Connection::drive);
+    fn drive(&mut self, token: Token) -> bool {
+        self.run_connection(token, Connection::drive)
     }
 
-    /// Gives a connection its turn and does what follows from it.
+    /// Gives a connection its turn and does what follows from it; false if it is
+    /// closed already.
     fn run_connection(
         &mut self,
         token: Token,
         work: impl FnOnce(&mut Connection<Stream>, &mut Context<H>) -> Next,
-    ) {
+    ) -> bool {
         let context = &mut self.context;
         context.holding.token = token;
         let now = context.now;
@@ -189,7 +189,8 @@ impl<H: Handler> Worker<H> {
         match next {
             Some(Next::Reschedule) => self.run_queue.push_back(token),
             Some(Next::AwaitIo) => {}
-            Some(Next::Close) | None => return,
+            Some(Next::Close) => return true,
+            None => return false,
         }
         if self.next_check.is_none_or(|check| deadline < check) {
             self.next_check = Some(deadline);
@@ -200,6 +201,7 @@ impl<H: Handler> Worker<H> {
             };
             self.evict(largest);
         }
+        true
     }
 
     fn check_deadlines(&mut self) {
@@ -242,7 +244,7 @@ impl<H: Handler> Worker<H> {
         let (permit, evicted) = self.admission.admit(self.index, peer, now);
         match evicted {
             Some(evicted) if evicted.worker == self.index => {
-                self.evict(evicted.token);
+                self.close_evicted(evicted.token);
             }
             // A worker that has ended has closed all.
             Some(evicted) => {
@@ -285,12 +287,22 @@ impl<H: Handler> Worker<H> {
         self.drive(token);
     }
 
-    /// Closes the connection that is idle for longest, if it has been for a
-    /// moment.
+    /// Closes the connection whose last answer, or else whose acceptance, is
+    /// longest ago, unless that was a moment ago.
     fn evict_idle(&mut self) -> bool {
         let before = self.context.now.checked_sub(EMFILE_BACKOFF);
         let idle = before.and_then(|before| self.admission.evict_idle(self.index, before));
-        idle.is_some_and(|token| self.evict(token))
+        idle.is_some_and(|token| self.close_evicted(token))
+    }
+
+    /// Closes a connection that the accounting gave up. One that another worker
+    /// has handed over and that is not here yet is closed when it comes.
+    fn close_evicted(&mut self, token: Token) -> bool {
+        let closed = self.evict(token);
+        if !closed {
+            let _ = self.workers[self.index].send(Command::Close(token));
+        }
+        closed
     }
 
     /// Closes a connection in favour of others.
@@ -327,11 +339,8 @@ impl<H: Handler> Worker<H> {
     /// and would lose that request, so each gets one more response, which
     /// announces the close.
     fn drain(&mut self) {
-        self.stop_by = Some(self.context.now + self.context.deadlines.stop);
-        self.context.stopping = true;
+        self.context.stopping_since = Some(self.context.now);
         self.acceptors.set_all_ready();
-        self.accept(self.admission.max_connections);
-        self.acceptors.clear();
         for token in self.table.tokens() {
             if let Some(entry) = self.table.get_mut(token) {
                 entry.connection.mark_readable();
@@ -340,10 +349,24 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    /// When, during a stop, all connections are closed.
+    fn stop_by(&self) -> Option<Instant> {
+        Some(self.context.stopping_since? + self.context.deadlines.stop)
+    }
+
     /// Whether the worker was told to stop, and no connection is left or the
-    /// time is up.
-    fn is_drained(&self) -> bool {
-        self.stop_by
-            .is_some_and(|at| self.context.now >= at || self.table.is_empty())
+    /// time is up. It closes its handles to the listeners once no connection
+    /// waits there, or after the time for first requests.
+    fn is_drained(&mut self) -> bool {
+        let now = self.context.now;
+        let Some(stop) = self.context.stopping_since else {
+            return false;
+        };
+        let none_waits = self.acceptors.next_accept(now).is_none();
+        if none_waits || now >= stop + self.context.deadlines.stop_silent {
+            self.acceptors.clear();
+        }
+        let is_idle = self.acceptors.len() == 0 && self.table.is_empty();
+        is_idle || self.stop_by().is_some_and(|at| now >= at)
     }
 }

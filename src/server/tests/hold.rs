@@ -422,7 +422,7 @@ fn a_request_is_not_counted_as_held_once_its_response_is_sent() {
             connection.drive(context);
         },
         |_, connection, context| {
-            context.stopping = true;
+            context.stopping_since = Some(context.now);
             connection.drive(context);
         },
         |_, connection, context| connection.release(context),

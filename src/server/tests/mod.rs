@@ -36,6 +36,10 @@ impl Handler for Echo {
         let text = match request.head.path {
             "/panic" => panic!("as told"),
             "/4k" => "x".repeat(4096),
+            "/work" => {
+                thread::sleep(Duration::from_micros(200));
+                "x".repeat(4096)
+            }
             "/slow" => {
                 thread::sleep(SLOW);
                 String::new()

@@ -1,5 +1,6 @@
 //! Coinciding events and full buffers, where edges could get lost.
 
+use super::admission::connect_from;
 use super::*;
 
 #[test]
@@ -188,5 +189,37 @@ fn requests_after_one_that_closes_cost_no_reset() {
     stream.read_to_end(&mut all).unwrap();
     let all = String::from_utf8(all).unwrap();
     assert_eq!(all.matches("HTTP/1.1 200 ").count(), 1);
+    server.stop();
+}
+
+/// Each new connection evicts one that has a turn coming. Were that turn given to
+/// nobody, hundreds would be accepted before a connection that is known is
+/// answered.
+#[test]
+fn connections_that_are_evicted_in_the_queue_take_no_turns() {
+    const FLOOD: u64 = 600;
+    let (server, address) = start(1, 1_000, calm());
+    let accepted = || server.counters().accepted.get();
+    let mut busy = connect(address);
+    busy.write_all(get("/slow").as_bytes()).unwrap();
+    let many = [127, 1, 0, 1].into();
+    let flood: Vec<TcpStream> = (0..FLOOD)
+        .map(|_| {
+            let mut stream = connect_from(many, address);
+            stream.write_all(get("/work").repeat(5).as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    while accepted() < FLOOD / 2 {
+        thread::yield_now();
+    }
+    let before = accepted();
+    busy.write_all(post("late").as_bytes()).unwrap();
+    answer(&mut busy);
+    assert_eq!(answer(&mut busy).1, "late");
+    let between = accepted() - before;
+    println!("{between} of {FLOOD}");
+    assert!(between < FLOOD / 4, "{between} of {FLOOD}");
+    drop(flood);
     server.stop();
 }

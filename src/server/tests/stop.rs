@@ -58,7 +58,8 @@ fn a_request_in_the_socket_at_the_stop_is_answered() {
 
 #[test]
 fn connections_that_wait_to_be_accepted_at_the_stop_are_answered() {
-    let (server, address) = start(1, 64, Deadlines::default());
+    // More than the server holds at once.
+    let (server, address) = start(1, 8, Deadlines::default());
     let mut stopper = None;
     let mut queue = Vec::new();
     while_busy(address, || {
@@ -96,22 +97,25 @@ fn a_used_connection_may_ask_once_more_during_the_stop() {
 }
 
 #[test]
-fn a_new_connection_may_ask_during_the_stop() {
+fn a_silent_connection_may_ask_during_the_stop_for_a_while() {
     let deadlines = Deadlines {
-        stop: PATIENCE,
-        stop_silent: PATIENCE,
+        stop: 2 * PATIENCE,
+        stop_silent: Duration::from_millis(800),
         ..Deadlines::default()
     };
     let (server, address) = start(2, 16, deadlines);
-    let mut new = connect(address);
+    let (mut asks, mut silent) = (connect(address), connect(address));
+    // Longer than it may wait from now on.
+    thread::sleep(Duration::from_secs(1));
     let stopper = thread::spawn(move || server.stop());
     while TcpStream::connect(address).is_ok() {}
     thread::sleep(Duration::from_millis(50));
-    new.write_all(post("at last").as_bytes()).unwrap();
-    let (head, body) = answer(&mut new);
+    asks.write_all(post("at last").as_bytes()).unwrap();
+    let (head, body) = answer(&mut asks);
     assert_eq!(body, "at last");
     assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
-    assert!(closes(&mut new));
-    drop(new);
+    // Long before all are closed.
+    assert!(closes(&mut silent));
+    assert!(closes(&mut asks));
     stopper.join().unwrap();
 }
