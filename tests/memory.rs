@@ -1,9 +1,9 @@
-//! What a session costs beside its payload, and a held poll beside its
-//! connection.
+//! What a session costs beside its payload, a connection beside its buffers, and
+//! a held poll beside its connection.
 
 use std::alloc::System;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,6 +22,7 @@ use rendezvousd::store::{
     MAX_TRANSACTIONS, MAX_WATCHES, Owner, SequenceError, Sequenced, Snapshot, Store,
     TRANSACTIONS_SIZE,
 };
+use rustix::net::{AddressFamily, SocketType};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -147,17 +148,22 @@ fn server_settings() -> server::Settings {
     server::Settings {
         workers: 1,
         max_connections: 2 * POLLS,
-        trusted_proxies: TrustedProxies {
-            loopback: true,
-            ..TrustedProxies::default()
-        },
+        trusted_proxies: loopback(),
         largest_body: 4096,
         deadlines: server::Deadlines::default(),
     }
 }
 
+/// All connections of one proxy.
+fn loopback() -> TrustedProxies {
+    TrustedProxies {
+        loopback: true,
+        ..TrustedProxies::default()
+    }
+}
+
 /// A server of a store's sessions.
-fn serve(store: &Arc<Store>) -> (Server, String) {
+fn serve(store: &Arc<Store>, trusted_proxies: TrustedProxies) -> (Server, String) {
     let settings = api::Settings {
         prefix: "/rendezvous".into(),
         public_url: None,
@@ -173,15 +179,29 @@ fn serve(store: &Arc<Store>) -> (Server, String) {
     let api = Arc::new(Api::new(Arc::clone(store), Clock, settings));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.address().to_string();
-    let server = Server::start(vec![listener], &server_settings(), &api, Arc::default()).unwrap();
+    let settings = server::Settings {
+        trusted_proxies,
+        ..server_settings()
+    };
+    let server = Server::start(vec![listener], &settings, &api, Arc::default()).unwrap();
     (server, address.trim_start_matches("http://").to_owned())
+}
+
+/// Waits until so many connections are in a phase.
+fn wait(server: &Server, phase: Phase, number: usize) {
+    let end = Instant::now() + PATIENCE;
+    let counters = &server.counters().connections;
+    while counters.in_phase(phase) != number as u64 {
+        assert!(Instant::now() < end, "{counters:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What the server allocates for a poll that it holds, so many of each session,
 /// over a connection that has been answered before.
 fn held_poll(per_session: usize) -> usize {
     let store = Arc::new(Store::new(NonZeroUsize::new(POLLS).unwrap()));
-    let (server, address) = serve(&store);
+    let (server, address) = serve(&store, loopback());
     let mut polls = Vec::new();
     for _ in 0..POLLS / per_session {
         let content = Content::new(b"x", "text/plain").unwrap();
@@ -205,21 +225,13 @@ fn held_poll(per_session: usize) -> usize {
         assert!(answer[..count].starts_with(b"HTTP/1.1 304 "));
         connections.push(stream);
     }
-    let wait = |phase| {
-        let end = Instant::now() + PATIENCE;
-        let counters = &server.counters().connections;
-        while counters.in_phase(phase) != polls.len() as u64 {
-            assert!(Instant::now() < end, "{counters:?}");
-            thread::sleep(Duration::from_millis(1));
-        }
-    };
-    wait(Phase::Idle);
+    wait(&server, Phase::Idle, polls.len());
     let region = Region::new(ALLOCATOR);
     for (stream, poll) in connections.iter_mut().zip(&polls) {
         stream.write_all(poll.as_bytes()).unwrap();
         stream.write_all(b"\r\n").unwrap();
     }
-    wait(Phase::Held);
+    wait(&server, Phase::Held, polls.len());
     let held = allocated(&region, polls.len());
     drop(connections);
     server.stop();
@@ -232,6 +244,49 @@ fn connection() -> usize {
     let mut larger = settings.clone();
     larger.max_connections += 1;
     usize::try_from(larger.ceiling(1) - settings.ceiling(1)).unwrap()
+}
+
+/// A connection from an address of its own.
+fn connect_from(number: usize, address: &str) -> TcpStream {
+    let source =
+        Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + u32::try_from(number).unwrap());
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((source, 0))).unwrap();
+    rustix::net::connect(&socket, &address.parse::<SocketAddr>().unwrap()).unwrap();
+    socket.into()
+}
+
+/// What the server allocates for a connection that waits for its next request,
+/// of so many clients with one each.
+fn idle_connection() -> usize {
+    let store = Arc::new(Store::new(NonZeroUsize::MIN));
+    let (server, address) = serve(&store, TrustedProxies::default());
+    let region = Region::new(ALLOCATOR);
+    let connections: Vec<TcpStream> = (0..POLLS)
+        .map(|number| {
+            let mut stream = connect_from(number, &address);
+            stream
+                .write_all(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            let mut answer = [0; 1024];
+            let count = stream.read(&mut answer).unwrap();
+            assert!(answer[..count].starts_with(b"HTTP/1.1 404 "));
+            stream
+        })
+        .collect();
+    wait(&server, Phase::Idle, POLLS);
+    let idle = allocated(&region, POLLS);
+    drop(connections);
+    server.stop();
+    idle
+}
+
+#[test]
+fn an_idle_connection_costs_what_the_ceiling_says() {
+    let _alone = alone();
+    let (idle, connection) = (idle_connection(), connection());
+    println!("an idle connection: {idle} bytes of {connection}");
+    assert!(idle <= connection, "{idle} of {connection} bytes");
 }
 
 #[test]
