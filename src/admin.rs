@@ -168,7 +168,7 @@ mod tests {
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let counters = Arc::new(Counters::default());
         let ours = Arc::clone(&counters);
-        let server = Server::start(vec![listener], &settings(), &Arc::new(Silent), ours).unwrap();
+        let server = Server::start(vec![listener], &settings(), Arc::new(Silent), ours).unwrap();
         let store = Arc::new(Store::new(NonZeroUsize::MIN));
         let metrics = Metrics::new(counters, store, 1);
         let admin = Admin::new(metrics, server.probe("/"), Arc::default());

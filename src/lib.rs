@@ -7,7 +7,7 @@
 //! [`rate_limit`], [`store`], [`metrics`], [`http`], [`api`], [`server`];
 //! beside each other [`reaper`], [`state`], [`admin`], [`systemd`],
 //! [`machine`], [`signals`], [`logging`] and [`health`]; on top [`config`], `usage`,
-//! [`cli`], [`error`], [`ports`] and [`service`].
+//! [`cli`], [`error`] and [`service`].
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
@@ -26,7 +26,6 @@ pub mod logging;
 pub mod machine;
 pub mod metrics;
 pub mod outcome;
-pub mod ports;
 pub mod protocol;
 pub mod rate_limit;
 pub mod reaper;

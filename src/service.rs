@@ -20,7 +20,6 @@ use crate::draining::Draining;
 use crate::error::StartError;
 use crate::machine::Memory;
 use crate::metrics::{Metrics, MinuteReports, Snapshot};
-use crate::ports::Port;
 use crate::rate_limit::{self, RateLimit};
 use crate::reaper::Reaper;
 use crate::server::{self, Deadlines, Listener, Server, reserve_fds};
@@ -74,8 +73,7 @@ impl Service {
             .map_err(|error| StartError::Thread("reaper", error))?;
         let counters = api.counters();
         let draining = Arc::clone(api.draining());
-        let port = Arc::new(Port::Public(Arc::clone(&api)));
-        let server = Server::start(public, settings, &port, Arc::clone(counters))
+        let server = Server::start(public, settings, api.clone(), Arc::clone(counters))
             .map_err(|error| StartError::Thread("workers", error))?;
         let (counters, store) = (Arc::clone(counters), Arc::clone(store));
         let metrics = Metrics::new(counters, store, settings.max_connections);
@@ -199,8 +197,8 @@ fn check_page(flags: &Flags, public: &[Listener]) -> Option<String> {
 
 fn start_admin(listener: Listener, handler: Admin) -> Result<Server, StartError> {
     let address = listener.address().to_string();
-    let port = Arc::new(Port::Admin(handler));
-    let admin = Server::start(vec![listener], &admin::settings(), &port, Arc::default())
+    let handler = Arc::new(handler);
+    let admin = Server::start(vec![listener], &admin::settings(), handler, Arc::default())
         .map_err(|error| StartError::Thread("admin port", error))?;
     info!("admin port on {address}");
     Ok(admin)

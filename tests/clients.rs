@@ -290,7 +290,7 @@ fn an_expiry_ends_both_devices_with_not_found() {
         largest_body: 4096,
         deadlines: server::Deadlines::default(),
     };
-    let server = Server::start(vec![listener], &settings, &api, Arc::default()).unwrap();
+    let server = Server::start(vec![listener], &settings, api, Arc::default()).unwrap();
     let started = Instant::now();
     let mut shower = Device::create(Sdk::Rust, &url);
     shower.url = url.replace(MSC4108, "") + shower.url.trim_start_matches("http://localhost");

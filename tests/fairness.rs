@@ -157,7 +157,8 @@ impl Fixture {
             },
         };
         let recorder = Arc::new(Recorder::default());
-        let server = Server::start(vec![listener], &settings, &recorder, Arc::default()).unwrap();
+        let server =
+            Server::start(vec![listener], &settings, recorder.clone(), Arc::default()).unwrap();
         Self {
             server,
             address,

@@ -183,7 +183,7 @@ fn serve(store: &Arc<Store>, trusted_proxies: TrustedProxies) -> (Server, String
         trusted_proxies,
         ..server_settings()
     };
-    let server = Server::start(vec![listener], &settings, &api, Arc::default()).unwrap();
+    let server = Server::start(vec![listener], &settings, api, Arc::default()).unwrap();
     (server, address.trim_start_matches("http://").to_owned())
 }
 

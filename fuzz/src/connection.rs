@@ -141,7 +141,7 @@ pub fn check(data: &[u8]) {
 
 /// Drives a connection as a worker does until nothing more happens; false if
 /// it was closed.
-fn run(connection: &mut Connection<Scripted>, context: &mut Context<Echo>) -> bool {
+fn run(connection: &mut Connection<Scripted>, context: &mut Context) -> bool {
     loop {
         match connection.drive(context) {
             Next::Close => {

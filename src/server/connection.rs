@@ -11,7 +11,7 @@ use super::context::Context;
 use super::exchange::{Batch, Exchange};
 use super::stream::{BufferedStream, Readiness, Transport};
 use crate::client::Peer;
-use crate::http::{Handler, Rejection, ReleaseReason};
+use crate::http::{Rejection, ReleaseReason};
 use crate::metrics::{Counted, Phase};
 
 /// What a connection needs after its turn.
@@ -55,7 +55,7 @@ pub struct Connection<T> {
 
 impl<T: Transport> Connection<T> {
     /// A connection that has just been accepted.
-    pub fn new<H>(stream: T, peer: Peer, context: &Context<H>) -> Self {
+    pub fn new(stream: T, peer: Peer, context: &Context) -> Self {
         Self {
             stream: BufferedStream::new(stream),
             exchange: Exchange::new(peer),
@@ -102,7 +102,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// When the present wait times out.
-    pub fn deadline<H>(&self, context: &Context<H>) -> Instant {
+    pub fn deadline(&self, context: &Context) -> Instant {
         let deadlines = &context.deadlines;
         let timeout = match self.phase.get() {
             Phase::Idle => match context.stopping_since {
@@ -120,7 +120,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Takes a turn: one read and one batch of output at most.
-    pub fn drive<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+    pub fn drive(&mut self, context: &mut Context) -> Next {
         let before = self.answered_at();
         let next = self.advance(context);
         self.after_turn(before, next, context)
@@ -128,7 +128,7 @@ impl<T: Transport> Connection<T> {
 
     /// Ends the present wait: a late request is rejected with 408, a held one
     /// answered, any other connection is closed.
-    pub fn expire<H: Handler>(&mut self, context: &mut Context<H>) -> Next {
+    pub fn expire(&mut self, context: &mut Context) -> Next {
         match self.phase.get() {
             Phase::Held => return self.drive(context),
             Phase::Receiving => {}
@@ -144,7 +144,7 @@ impl<T: Transport> Connection<T> {
 
     /// Answers the held request, if there is one, before the connection is
     /// closed in favour of others.
-    pub fn release<H: Handler>(&mut self, context: &mut Context<H>) {
+    pub fn release(&mut self, context: &mut Context) {
         if self.state == State::Held {
             self.respond_to_held(Some(ReleaseReason::Closing), context);
             // It is closed whether or not the peer takes it.
@@ -152,11 +152,11 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn after_turn<H: Handler>(
+    fn after_turn(
         &mut self,
         answered_before: Option<Instant>,
         next: io::Result<Next>,
-        context: &mut Context<H>,
+        context: &mut Context,
     ) -> Next {
         context.shrink();
         let phase = match self.state {
@@ -173,7 +173,7 @@ impl<T: Transport> Connection<T> {
         next.unwrap_or(Next::Close)
     }
 
-    fn advance<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
+    fn advance(&mut self, context: &mut Context) -> io::Result<Next> {
         match self.state {
             State::Lingering => return self.linger(&mut context.input),
             State::Held => return self.poll_held(context),
@@ -195,7 +195,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Makes a batch of output, from what is buffered or else from one read.
-    fn read_and_respond<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Batch> {
+    fn read_and_respond(&mut self, context: &mut Context) -> io::Result<Batch> {
         let pipelined = self.state == State::Pipelined;
         if !pipelined && !self.stream.is_readable() {
             return Ok(Batch::Partial);
@@ -230,7 +230,7 @@ impl<T: Transport> Connection<T> {
 
     /// Answers the held request if there is something to tell, or if its wait
     /// has to end.
-    fn poll_held<H: Handler>(&mut self, context: &mut Context<H>) -> io::Result<Next> {
+    fn poll_held(&mut self, context: &mut Context) -> io::Result<Next> {
         let until = self.exchange.held_until();
         let reason = if context.stopping_since.is_some() {
             Some(ReleaseReason::Closing)
@@ -245,11 +245,7 @@ impl<T: Transport> Connection<T> {
         self.deliver(batch, context)
     }
 
-    fn respond_to_held<H: Handler>(
-        &mut self,
-        reason: Option<ReleaseReason>,
-        context: &mut Context<H>,
-    ) -> Batch {
+    fn respond_to_held(&mut self, reason: Option<ReleaseReason>, context: &mut Context) -> Batch {
         context.output.clear();
         let batch = self.exchange.poll_held(reason, context);
         if batch != Batch::Held {
@@ -261,7 +257,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Sends a batch of output, and decides what comes next.
-    fn deliver<H: Handler>(&mut self, batch: Batch, context: &mut Context<H>) -> io::Result<Next> {
+    fn deliver(&mut self, batch: Batch, context: &mut Context) -> io::Result<Next> {
         if !self.stream.send(&mut context.output)? {
             self.state = State::Sending(batch);
             return Ok(Next::AwaitIo);
@@ -284,7 +280,7 @@ impl<T: Transport> Connection<T> {
 
     /// Closes or lingers: closing a socket with unread input resets the
     /// connection, and the peer may lose the response (RFC 9112, section 9.6).
-    fn finish<H>(&mut self, batch: Batch, context: &mut Context<H>) -> io::Result<Next> {
+    fn finish(&mut self, batch: Batch, context: &mut Context) -> io::Result<Next> {
         let is_drained = self.exchange.is_empty() && !self.stream.is_readable();
         if self.stream.has_ended() || (batch == Batch::Last && is_drained) {
             return Ok(Next::Close);

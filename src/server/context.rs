@@ -14,9 +14,8 @@ use crate::http::Handler;
 use crate::metrics::{Connections, Counters, Phase};
 
 /// The state that the connections of one worker share.
-#[derive(Debug)]
-pub struct Context<H> {
-    pub(super) handler: Arc<H>,
+pub struct Context {
+    pub(super) handler: Arc<dyn Handler>,
     pub(super) counters: Arc<Counters>,
     /// Time limits.
     pub deadlines: Deadlines,
@@ -35,10 +34,10 @@ pub struct Context<H> {
     pub(super) output: Vec<u8>,
 }
 
-impl<H: Handler> Context<H> {
+impl Context {
     /// A context at the present time.
     #[must_use]
-    pub fn new(handler: Arc<H>, counters: Arc<Counters>, deadlines: Deadlines) -> Self {
+    pub fn new(handler: Arc<dyn Handler>, counters: Arc<Counters>, deadlines: Deadlines) -> Self {
         Self {
             handler,
             counters,

@@ -84,10 +84,10 @@ impl Exchange {
     }
 
     /// Lends the decoder the worker's buffer while `work` needs it.
-    pub(super) fn decode<H, T>(
+    pub(super) fn decode<T>(
         &mut self,
-        context: &mut Context<H>,
-        work: impl FnOnce(&mut Self, &mut Context<H>) -> T,
+        context: &mut Context,
+        work: impl FnOnce(&mut Self, &mut Context) -> T,
     ) -> T {
         self.decoder.resume(std::mem::take(&mut context.buffer));
         let result = work(self, context);
@@ -96,17 +96,17 @@ impl Exchange {
     }
 
     /// Takes bytes from [`Context::input`].
-    pub(super) fn push<H>(&mut self, count: usize, context: &Context<H>) {
+    pub(super) fn push(&mut self, count: usize, context: &Context) {
         self.decoder.push(&context.input[..count]);
     }
 
     /// Responds to requests that are complete, up to a batch of output. They
     /// arrived at `begin`; `at_once` says that none may be held.
-    pub(super) fn respond<H: Handler>(
+    pub(super) fn respond(
         &mut self,
         begin: Instant,
         at_once: bool,
-        context: &mut Context<H>,
+        context: &mut Context,
     ) -> Batch {
         let mut answered = 0;
         let batch = loop {
@@ -145,10 +145,10 @@ impl Exchange {
         batch
     }
 
-    fn respond_once<H: Handler>(
+    fn respond_once(
         &mut self,
         at_once: bool,
-        context: &mut Context<H>,
+        context: &mut Context,
     ) -> Result<Status<Completed>, Rejection> {
         let Context {
             handler,
@@ -188,11 +188,7 @@ impl Exchange {
     }
 
     /// Rejects what has arrived of a request; nothing that follows is read.
-    pub(super) fn reject<H: Handler>(
-        &mut self,
-        rejection: Rejection,
-        context: &mut Context<H>,
-    ) -> Batch {
+    pub(super) fn reject(&mut self, rejection: Rejection, context: &mut Context) -> Batch {
         let head = self.decoder.is_head();
         context.counters.rejections.count(rejection.status.0);
         let response = context.handler.reject(rejection);
@@ -202,10 +198,10 @@ impl Exchange {
 
     /// Responds to the held request if there is something to tell, or if there
     /// is a reason to release it.
-    pub(super) fn poll_held<H: Handler>(
+    pub(super) fn poll_held(
         &mut self,
         reason: Option<ReleaseReason>,
-        context: &mut Context<H>,
+        context: &mut Context,
     ) -> Batch {
         // There is one whenever the connection waits with it.
         let Some(mut held) = self.held.take() else {
@@ -238,7 +234,7 @@ impl Exchange {
 /// What a handler makes of a request, or the response to one that it panicked
 /// over.
 fn caught<T: From<Response>>(
-    handler: &impl Handler,
+    handler: &dyn Handler,
     counters: &Counters,
     work: impl FnOnce() -> T,
 ) -> T {

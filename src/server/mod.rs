@@ -61,10 +61,14 @@ impl Server {
     ///
     /// # Errors
     /// When a poll, a file descriptor or a thread cannot be had.
-    pub fn start<H: Handler>(
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "so that an Arc of any handler will do"
+    )]
+    pub fn start(
         listeners: Vec<Listener>,
         settings: &Settings,
-        handler: &Arc<H>,
+        handler: Arc<dyn Handler>,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let polls = (0..settings.workers)
@@ -88,7 +92,7 @@ impl Server {
                 &server.listeners,
                 settings,
                 Context::new(
-                    Arc::clone(handler),
+                    Arc::clone(&handler),
                     Arc::clone(&server.counters),
                     settings.deadlines,
                 ),
@@ -140,7 +144,7 @@ impl Server {
 
 /// Runs a worker. A panic outside a handler is a defect; it costs the worker
 /// its connections and has no further effect.
-fn run<H: Handler>(mut worker: Worker<H>, counters: &Counters) {
+fn run(mut worker: Worker, counters: &Counters) {
     loop {
         let run = || {
             worker.recover();

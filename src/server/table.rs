@@ -108,11 +108,7 @@ impl ConnectionTable {
 
     /// The connections that are past their deadline, at most `limit` of them, and
     /// the earliest deadline of the others.
-    pub(super) fn due<H>(
-        &self,
-        context: &Context<H>,
-        limit: usize,
-    ) -> (Vec<Token>, Option<Instant>) {
+    pub(super) fn due(&self, context: &Context, limit: usize) -> (Vec<Token>, Option<Instant>) {
         let (mut due, mut next) = (Vec::with_capacity(limit), None);
         for (token, connection) in self.iter() {
             let deadline = connection.deadline(context);

@@ -17,7 +17,6 @@ use super::listener::{Listener, Stream};
 use super::settings::{ACCEPT_BATCH, Settings, TURN_SIZE};
 use super::table::{ConnectionTable, Entry};
 use crate::client::Peer;
-use crate::http::Handler;
 
 /// Events taken from the poll at a time, so that those of new connections are
 /// not far behind those of thousands of busy ones.
@@ -33,7 +32,7 @@ const RUN_QUEUE_BATCH: usize = 4;
 const CHECK_PERIOD: Duration = Duration::from_millis(100);
 
 /// One worker.
-pub(super) struct Worker<H> {
+pub(super) struct Worker {
     index: usize,
     poll: Poll,
     acceptors: Acceptors,
@@ -42,19 +41,19 @@ pub(super) struct Worker<H> {
     buffer_limit: usize,
     admission: Arc<Admission>,
     workers: Arc<[WorkerHandle]>,
-    context: Context<H>,
+    context: Context,
     /// Connections that have more to do, in the order of their turns.
     run_queue: VecDeque<Token>,
     next_check: Option<Instant>,
 }
 
-impl<H: Handler> Worker<H> {
+impl Worker {
     pub(super) fn new(
         index: usize,
         poll: Poll,
         listeners: &[Listener],
         settings: &Settings,
-        mut context: Context<H>,
+        mut context: Context,
         admission: Arc<Admission>,
         workers: Arc<[WorkerHandle]>,
     ) -> io::Result<Self> {
@@ -175,7 +174,7 @@ impl<H: Handler> Worker<H> {
     fn run_connection(
         &mut self,
         token: Token,
-        work: impl FnOnce(&mut Connection<Stream>, &mut Context<H>) -> Next,
+        work: impl FnOnce(&mut Connection<Stream>, &mut Context) -> Next,
     ) -> bool {
         let context = &mut self.context;
         context.holding.token = token;

@@ -117,7 +117,8 @@ impl Fixture {
             largest_body: 0,
             deadlines: calm(),
         };
-        let server = Server::start(vec![listener], &settings, &mailbox, Arc::default()).unwrap();
+        let server =
+            Server::start(vec![listener], &settings, mailbox.clone(), Arc::default()).unwrap();
         Self {
             server,
             address,
@@ -415,7 +416,7 @@ impl Transport for Observer {
 /// hold because of it.
 #[test]
 fn a_request_is_not_counted_as_held_once_its_response_is_sent() {
-    type Release = fn(&Mailbox, &mut Connection<Observer>, &mut Context<Mailbox>);
+    type Release = fn(&Mailbox, &mut Connection<Observer>, &mut Context);
     let releases: [Release; 3] = [
         |mailbox, connection, context| {
             mailbox.wake(Some("news"));
@@ -429,7 +430,7 @@ fn a_request_is_not_counted_as_held_once_its_response_is_sent() {
     ];
     for release in releases {
         let (mailbox, counters) = (Arc::<Mailbox>::default(), Arc::<Counters>::default());
-        let mut context = Context::new(Arc::clone(&mailbox), Arc::clone(&counters), calm());
+        let mut context = Context::new(mailbox.clone(), Arc::clone(&counters), calm());
         let stream = Observer {
             request: Some(get("/hold")),
             counters: Arc::clone(&counters),

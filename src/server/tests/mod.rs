@@ -114,7 +114,7 @@ fn start_with(settings: &Settings) -> (Server, SocketAddr) {
     let Address::Tcp(address) = *listener.address() else {
         panic!("no TCP");
     };
-    let server = Server::start(vec![listener], settings, &Arc::new(Echo), Arc::default()).unwrap();
+    let server = Server::start(vec![listener], settings, Arc::new(Echo), Arc::default()).unwrap();
     (server, address)
 }
 
@@ -365,7 +365,7 @@ fn a_unix_socket_is_served_replaced_when_stale_and_removed() {
         largest_body: 4096,
         deadlines: calm(),
     };
-    let server = Server::start(vec![listener], &settings, &Arc::new(Echo), Arc::default()).unwrap();
+    let server = Server::start(vec![listener], &settings, Arc::new(Echo), Arc::default()).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(post("by path").as_bytes()).unwrap();
