@@ -96,26 +96,35 @@ fn a_used_connection_may_ask_once_more_during_the_stop() {
     stopper.join().unwrap();
 }
 
+/// Waits until the server accepts no connection any more. It has one at a time,
+/// so that there is no queue for the server to go on with.
+fn wait_until_closed(address: SocketAddr) {
+    while let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.write_all(get("/").as_bytes());
+        let _ = stream.read(&mut [0]);
+    }
+}
+
 #[test]
 fn a_silent_connection_may_ask_during_the_stop_for_a_while() {
+    let silent = Duration::from_secs(2);
     let deadlines = Deadlines {
         stop: 2 * PATIENCE,
-        stop_silent: Duration::from_millis(800),
+        stop_silent: silent,
         ..Deadlines::default()
     };
     let (server, address) = start(2, 16, deadlines);
-    let (mut asks, mut silent) = (connect(address), connect(address));
-    // Longer than it may wait from now on.
-    thread::sleep(Duration::from_secs(1));
+    let (mut asks, mut says_nothing) = (connect(address), connect(address));
+    // Older than it may get from the stop on.
+    thread::sleep(silent + Duration::from_millis(100));
     let stopper = thread::spawn(move || server.stop());
-    while TcpStream::connect(address).is_ok() {}
-    thread::sleep(Duration::from_millis(50));
+    wait_until_closed(address);
     asks.write_all(post("at last").as_bytes()).unwrap();
     let (head, body) = answer(&mut asks);
     assert_eq!(body, "at last");
     assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
     // Long before all are closed.
-    assert!(closes(&mut silent));
+    assert!(closes(&mut says_nothing));
     assert!(closes(&mut asks));
     stopper.join().unwrap();
 }
