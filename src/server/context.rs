@@ -73,12 +73,6 @@ impl Context {
             }
         }
     }
-
-    /// The server's counters.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
 }
 
 /// What decides whether a request may be held.

@@ -10,6 +10,7 @@ use super::admission::ConnectionPermit;
 use super::connection::{Connection, Next};
 use super::context::Context;
 use super::listener::Stream;
+use super::settings::TURN_SIZE;
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
@@ -41,9 +42,11 @@ impl Entry {
         }
     }
 
-    /// Whether it is in the run queue.
-    pub(super) fn is_queued(&self) -> bool {
-        self.queued
+    /// Whether it is served before those in the run queue: it was never answered
+    /// and is likely to have a small request. Larger ones cost more to answer.
+    pub(super) fn goes_first(&self) -> bool {
+        let Self { connection, .. } = self;
+        connection.answered_at().is_none() && connection.received() < TURN_SIZE && !self.queued
     }
 
     /// Records that it is in the run queue; false if it is there already.

@@ -14,7 +14,7 @@ use super::connection::{Connection, Next};
 use super::context::{Context, Holding};
 use super::handle::{Command, ConnectionWakers, WorkerHandle};
 use super::listener::{Listener, Stream};
-use super::settings::{ACCEPT_BATCH, Settings, TURN_SIZE};
+use super::settings::{ACCEPT_BATCH, Settings};
 use super::table::{ConnectionTable, Entry};
 use crate::client::Peer;
 
@@ -79,7 +79,7 @@ impl Worker {
         self.context.update_clock();
         self.handle_commands();
         loop {
-            self.accept(ACCEPT_BATCH);
+            self.accept();
             self.check_deadlines();
             if self.is_drained() && self.workers[self.index].close() {
                 return Ok(());
@@ -110,20 +110,14 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let now = self.context.now;
-        [
-            self.next_check,
-            self.stop_by(),
-            self.acceptors.next_accept(now),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|at| at.saturating_duration_since(now))
+        let accept = self.acceptors.next_accept(now);
+        let times = [self.next_check, self.stop_by(), accept];
+        let first = times.into_iter().flatten().min();
+        first.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Serves a new connection at once, as it is likely to have a small
-    /// request, and puts any other at the end of the run queue. Larger requests
-    /// cost more to answer.
+    /// Serves a new connection at once, and puts any other at the end of the run
+    /// queue.
     fn on_event(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
@@ -136,11 +130,7 @@ impl Worker {
             return;
         };
         entry.connection.set_readiness(event.into());
-        let connection = &entry.connection;
-        if connection.answered_at().is_none()
-            && connection.received() < TURN_SIZE
-            && !entry.is_queued()
-        {
+        if entry.goes_first() {
             self.drive(token);
         } else if entry.set_queued() {
             self.run_queue.push_back(token);
@@ -218,10 +208,10 @@ impl Worker {
         }
     }
 
-    /// Accepts up to so many connections from each listener.
-    fn accept(&mut self, batch: usize) {
+    /// Accepts a batch of connections from each listener.
+    fn accept(&mut self) {
         for index in 0..self.acceptors.len() {
-            for _ in 0..batch {
+            for _ in 0..ACCEPT_BATCH {
                 match self.acceptors.accept(index, self.context.now) {
                     Accepted::Connection(stream, peer) => self.admit(stream, peer),
                     Accepted::LastFd(stream, peer) => {
@@ -279,8 +269,7 @@ impl Worker {
         if stream.register(self.poll.registry(), token).is_err() {
             return;
         }
-        let counters = self.context.counters();
-        counters.accepted.increment();
+        self.context.counters.accepted.increment();
         let connection = Connection::new(stream, peer, &self.context);
         self.table.insert(token, Entry::new(connection, permit));
         self.drive(token);
@@ -311,8 +300,7 @@ impl Worker {
         }
         let evicted = self.table.remove(token);
         if evicted {
-            let counters = self.context.counters();
-            counters.evicted.increment();
+            self.context.counters.evicted.increment();
         }
         evicted
     }
