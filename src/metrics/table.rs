@@ -101,36 +101,36 @@ metrics! {
         value: Value::Series(|now, emit| series::ended(&now.sessions.ended, emit)),
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Completed)),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::Completed)),
         status: "completed",
         ended: "completed",
         summary: (Section::Sessions, "completed"),
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome.stage().is_some())),
+        value: Value::Number(Snapshot::aborted),
         status: "aborted",
         summary: (Section::Sessions, "aborted"),
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::BeforeCheckCode))),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::Aborted(Stage::BeforeCheckCode))),
         ended: "stopped before the check code",
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::CheckCode))),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::Aborted(Stage::CheckCode))),
         ended: "stopped at the check code (wrong, or not confirmed)",
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Aborted(Stage::AfterCheckCode))),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::Aborted(Stage::AfterCheckCode))),
         ended: "stopped after the check code (declined, or the homeserver refused)",
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::NeverJoined)),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::NeverJoined)),
         status: "never joined",
         ended: "never joined (the second device did not come)",
         summary: (Section::Sessions, "never joined"),
     }
     {
-        value: Value::Number(|now| now.ended(|outcome| outcome == Outcome::Evicted)),
+        value: Value::Number(|now| now.sessions.ended.total(Outcome::Evicted)),
         status: "evicted",
         ended: "pushed out by newer ones",
         summary: (Section::Sessions, "evicted"),
@@ -324,10 +324,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How many sessions of all protocols ended with one of the outcomes chosen.
-    fn ended(&self, chosen: fn(Outcome) -> bool) -> u64 {
-        let outcomes = Outcome::ALL.into_iter().filter(|outcome| chosen(*outcome));
-        outcomes
+    /// How many sessions were aborted, at any stage.
+    fn aborted(&self) -> u64 {
+        let outcomes = Outcome::ALL.into_iter();
+        let aborted = outcomes.filter(|outcome| outcome.stage().is_some());
+        aborted
             .map(|outcome| self.sessions.ended.total(outcome))
             .sum()
     }

@@ -218,7 +218,6 @@ fn connections_that_are_evicted_in_the_queue_take_no_turns() {
     answer(&mut busy);
     assert_eq!(answer(&mut busy).1, "late");
     let between = accepted() - before;
-    println!("{between} of {FLOOD}");
     assert!(between < FLOOD / 4, "{between} of {FLOOD}");
     drop(flood);
     server.stop();
